@@ -1,0 +1,40 @@
+"""Onefold makes every event count exactly once, and proves it."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onefold.core.envelope import Event
+    from onefold.errors import OnefoldError
+    from onefold.ports.unit_of_work import Transaction, UnitOfWork
+    from onefold.settings import Settings
+    from onefold.wiring import Onefold, build
+
+__version__ = "0.1.0"
+
+# Imported when first asked for: `import onefold` alone loads no third party.
+_HOME = {
+    "Event": "onefold.core.envelope",
+    "Onefold": "onefold.wiring",
+    "OnefoldError": "onefold.errors",
+    "Settings": "onefold.settings",
+    "Transaction": "onefold.ports.unit_of_work",
+    "UnitOfWork": "onefold.ports.unit_of_work",
+    "build": "onefold.wiring",
+}
+
+__all__ = [
+    "Event",
+    "Onefold",
+    "OnefoldError",
+    "Settings",
+    "Transaction",
+    "UnitOfWork",
+    "build",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

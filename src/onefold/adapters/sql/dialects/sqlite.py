@@ -1,0 +1,113 @@
+"""SQLite: one writer at a time, waited for; many readers beside it."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import URL, Table, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from onefold.adapters.sql.json import dump_json, load_json
+from onefold.errors import InvalidSetting
+from onefold.ports.features import Features
+
+FEATURES = Features(name="sqlite", sql=True, parallel_writers=False, survives_process=True)
+
+BEGIN = "BEGIN IMMEDIATE"  # take the write lock first: a later upgrade could not wait for it
+BEGIN_READ = "BEGIN"
+
+# SQLITE_MAX_VARIABLE_NUMBER's default since 3.32 (its manual, "Limits").
+_MAX_VARIABLES = 32_766
+
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",  # readers do not wait for the writer
+    "PRAGMA synchronous = FULL",  # a commit survives a power cut, not only a crash
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+def engines(url: URL, *, wait_s: float) -> tuple[AsyncEngine, AsyncEngine]:
+    """One connection that writes, and a few that read."""
+    if url.database in {None, "", ":memory:"}:
+        reason = "an in-memory SQLite database is not shared by connections; name a file"
+        raise InvalidSetting("database_url", reason)
+    return _engine(url, wait_s, size=1), _engine(url, wait_s, size=4, pragma="query_only = ON")
+
+
+def _engine(url: URL, wait_s: float, *, size: int, pragma: str | None = None) -> AsyncEngine:
+    engine = create_async_engine(
+        url.set(drivername="sqlite+aiosqlite"),
+        isolation_level="AUTOCOMMIT",  # BEGIN and COMMIT are said by the unit of work
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=wait_s,
+        connect_args={"timeout": wait_s},
+        json_serializer=dump_json,
+        json_deserializer=load_json,
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for statement in (*_PRAGMAS, *([f"PRAGMA {pragma}"] if pragma else [])):
+            cursor.execute(statement)
+        cursor.close()
+
+    return engine
+
+
+@lru_cache(maxsize=64)
+def _insert_sql(table: Table, columns: tuple[str, ...], key: tuple[str, ...], count: int) -> str:
+    row = "(" + ", ".join("?" * len(columns)) + ")"
+    names = ", ".join(key)
+    return (
+        f"INSERT INTO {table.name} ({', '.join(columns)}) "  # noqa: S608 (our own names)
+        f"VALUES {', '.join([row] * count)} ON CONFLICT ({names}) DO NOTHING RETURNING {names}"
+    )
+
+
+_DIALECT = sqlite.dialect(json_serializer=dump_json, json_deserializer=load_json)
+
+
+async def insert_new(
+    connection: AsyncConnection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    key: tuple[str, ...],
+    sort: bool = True,
+) -> set[tuple[Any, ...]]:
+    """`Transaction.insert_new`, in as few statements as the limit on variables allows."""
+    columns = tuple(rows[0])
+    binds = [_bind(table.c[name].type) for name in columns]
+    reads = [_read(table.c[name].type) for name in key]
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None  # noqa: S101 (a checked-out connection has its driver's)
+    inserted: set[tuple[Any, ...]] = set()
+    step = _MAX_VARIABLES // len(columns)
+    for start in range(0, len(rows), step):
+        chunk = rows[start : start + step]
+        values = [
+            bind(row[name]) if bind else row[name]
+            for row in chunk
+            for name, bind in zip(columns, binds, strict=True)
+        ]
+        found = await driver.execute_fetchall(_insert_sql(table, columns, key, len(chunk)), values)
+        inserted.update(
+            tuple(read(v) if read else v for v, read in zip(row, reads, strict=True))
+            for row in found
+        )
+    return inserted
+
+
+@lru_cache(maxsize=256)
+def _bind(type_: Any) -> Any:
+    return type_.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+
+
+@lru_cache(maxsize=256)
+def _read(type_: Any) -> Any:
+    return type_.dialect_impl(_DIALECT).result_processor(_DIALECT, None)

@@ -1,0 +1,27 @@
+"""The `onefold` command: one file a command group."""
+
+import sys
+
+import typer
+
+from onefold.apps.cli import directory, server
+from onefold.errors import OnefoldError
+
+app = typer.Typer(
+    name="onefold",
+    help="Every event counts exactly once, and it is proved.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+server.add_to(app)
+directory.add_to(app)
+
+
+def main() -> None:
+    """Run the command line; errors of ours end in one line, never in a traceback."""
+    try:
+        app()
+    except OnefoldError as error:
+        print(f"onefold: {error}", file=sys.stderr)
+        sys.exit(1)

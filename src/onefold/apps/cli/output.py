@@ -1,0 +1,82 @@
+"""What every command prints: a table for people, JSON with `--json`, errors in one line."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from onefold.errors import OnefoldError
+
+if TYPE_CHECKING:
+    from onefold.wiring import Onefold
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option("--database", help="Instead of ONEFOLD_DATABASE_URL.", show_default=False),
+]
+
+
+def command(run: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """Run an async command; one of our errors ends it in one line with exit code 1."""
+
+    @wraps(run)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return asyncio.run(run(*args, **kwargs))
+        except OnefoldError as error:
+            print(f"onefold: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
+
+    return wrapped
+
+
+@asynccontextmanager
+async def opened(database: str | None, **how: Any) -> AsyncIterator["Onefold"]:
+    """The parts over the database that is set, or over *database*; ready to use."""
+    from onefold.settings import Settings
+    from onefold.wiring import build
+
+    overrides = {"database_url": database} if database else {}
+    onefold = build(Settings.load(**overrides), **how)
+    try:
+        await onefold.prepare()
+        yield onefold
+    finally:
+        await onefold.aclose()
+
+
+def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print *rows*: all that they hold as JSON, or the *columns* as a table."""
+    if as_json:
+        show_json([dict(row) for row in rows])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*(name.replace("_", " ") for name in columns), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in columns))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat(timespec="seconds"))
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def show_json(value: Any) -> None:
+    """Print *value* as indented JSON."""
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value)).decode())

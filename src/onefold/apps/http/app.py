@@ -1,0 +1,44 @@
+"""The HTTP server of one `Onefold`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+
+import onefold as package
+from onefold.apps.http.problems import answer_errors
+from onefold.apps.http.routes import directory, health, telemetry
+from onefold.wiring import Onefold, running
+
+
+def create_app(onefold: Onefold, *, worker: bool = True) -> FastAPI:
+    """
+    The application: every route, every error answered by a problem.
+
+    Args:
+        onefold: The parts it serves; closed when the application ends.
+        worker: Run the worker's loops in this process too.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(onefold.aclose)
+            await onefold.prepare()
+            if worker:
+                await stack.enter_async_context(running(onefold))
+            yield
+
+    app = FastAPI(
+        title="Onefold",
+        version=package.__version__,
+        lifespan=lifespan,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.onefold = onefold
+    answer_errors(app)
+    for routes in (health, telemetry, directory):
+        app.include_router(routes.router)
+    return app

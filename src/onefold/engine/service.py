@@ -1,0 +1,69 @@
+"""A loop that outlives its errors: start, ready, stop; safe twice and before the start."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+log = logging.getLogger("onefold.engine")
+
+
+class Loop:
+    """
+    Calls *step* again and again in a task of its own, until stopped.
+
+    An error of a step is logged and the step tried again after the pause: what it did is
+    its transaction's business. Cancelling a step in the middle loses nothing that a crash
+    there would not lose.
+
+    Args:
+        name: For the log.
+        step: One unit of work; True means that there is more at once.
+        every_s: How long to pause when there is no more, or after an error.
+    """
+
+    def __init__(self, name: str, step: Callable[[], Awaitable[bool]], *, every_s: float) -> None:
+        self.name = name
+        self._step, self._every_s = step, every_s
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.last_error: Exception | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the loop runs."""
+        return self._task is not None and not self._task.done()
+
+    def start(self) -> None:
+        """Begin; a loop that runs already goes on."""
+        if not self.ready:
+            self._task = asyncio.create_task(self._run(), name=self.name)
+
+    def wake(self) -> None:
+        """End the present pause, or leave out the next."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """End the step under way and the loop; returns when it is over."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while True:
+            if not await self._try_step():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), self._every_s)
+                self._wake.clear()
+
+    async def _try_step(self) -> bool:
+        try:
+            more = await self._step()
+        except Exception as error:  # whatever it is, the next step must get its chance
+            log.exception("a step of %s failed", self.name)
+            self.last_error = error
+            return False
+        self.last_error = None
+        return more

@@ -1,0 +1,174 @@
+"""One transaction for a domain's rows, the inbox, the outbox and the deadlines."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import CursorResult, Executable, Table
+
+from onefold.core.envelope import Event
+from onefold.errors import StoreContended
+from onefold.ports.features import Features
+
+T = TypeVar("T")
+
+
+class Transaction(Protocol):
+    """
+    What can be done before the commit; all of it happens, or none.
+
+    Ended by leaving `UnitOfWork.begin`; a transaction used after that raises. Not to be
+    shared by concurrent tasks. A failed call leaves the transaction fit for rollback only.
+    """
+
+    @property
+    def features(self) -> Features:
+        """What the adapter behind this transaction can do."""
+        ...
+
+    async def execute(
+        self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """
+        Run the domain's own SQLAlchemy Core statement. One round trip.
+
+        Args:
+            statement: A Core statement; plain `insert`, `select`, `update`, `delete`.
+            parameters: Rows for one `executemany`; such a statement returns no rows.
+
+        Raises:
+            ConstraintViolated, StoreContended, StoreUnavailable, StoreFailed: the
+                transaction will be rolled back; nothing is recorded.
+            Unsupported: the adapter has no SQL (`Features.sql`).
+        """
+        ...
+
+    async def insert_new(
+        self, table: Table, rows: Sequence[Mapping[str, Any]]
+    ) -> set[tuple[Any, ...]]:
+        """
+        Insert those rows whose primary key is not there yet, and tell which they were.
+
+        The insert itself decides: of two transactions with the same key the second waits
+        for the first to end. Rows are written in the order of their key, so that two
+        overlapping calls cannot deadlock. One round trip on PostgreSQL; on SQLite one
+        statement per some thousand bound values.
+
+        Args:
+            table: Where to insert; its primary key decides what is new.
+            rows: Each a full mapping of column name to value, the same columns in every
+                row, no key twice. An empty sequence does nothing.
+
+        Returns:
+            The primary keys, as tuples in the table's key order, of the rows inserted.
+
+        Raises:
+            As `execute`.
+        """
+        ...
+
+    async def claim(self, consumer: str, event_id: str, *, now: datetime) -> bool:
+        """
+        Record that *consumer* applies *event_id*, at most once. One round trip.
+
+        Belongs to this transaction: rolling back forgets the claim. When another open
+        transaction holds the same claim, waits for it to end.
+
+        Args:
+            consumer: Stable name, 1-64 characters; part of the key.
+            event_id: The envelope's id. Not the broker's offset, which changes on replay.
+            now: Kept beside the claim, for housekeeping.
+
+        Returns:
+            True the first time, False ever after.
+
+        Raises:
+            As `execute`.
+        """
+        ...
+
+    async def publish(self, *events: Event, now: datetime) -> None:
+        """
+        Write *events* to the outbox: they leave with this transaction or not at all.
+
+        Publishing the same event id again changes nothing. One round trip for all.
+
+        Raises:
+            As `execute`.
+        """
+        ...
+
+    async def schedule(
+        self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
+    ) -> None:
+        """
+        Arm the deadline (*kind*, *key*); arming it again moves it. One round trip.
+
+        Args:
+            kind: What is due, 1-64 characters; says who will act on it.
+            key: For what it is due, 1-200 characters; unique within its kind.
+            due_at: Aware instant, not before which it is due.
+            payload: JSON object handed to whoever acts.
+
+        Raises:
+            As `execute`.
+        """
+        ...
+
+
+class UnitOfWork(Protocol):
+    """Opens transactions. Safe to share by any number of tasks of one event loop."""
+
+    @property
+    def features(self) -> Features:
+        """What this adapter can do."""
+        ...
+
+    def begin(self) -> AbstractAsyncContextManager[Transaction]:
+        """
+        Open a writing transaction: committed on leaving, rolled back on any exception.
+
+        Cancellation before the commit rolls back. Cancellation during the commit leaves
+        what a lost reply leaves: it may have been recorded.
+
+        Raises:
+            StoreUnavailable: on entering: nothing was begun.
+            StoreContended: another writer did not let go in time; nothing was recorded.
+            CommitUnknown: on leaving: the commit was sent and its answer lost. It may
+                have been recorded; read back by id before repeating anything.
+        """
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction that sees one consistent state and must not write."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of every connection. Safe twice; open transactions are rolled back."""
+        ...
+
+
+async def in_transaction(
+    uow: UnitOfWork, work: Callable[[Transaction], Awaitable[T]], *, attempts: int = 5
+) -> T:
+    """
+    Run *work* in one transaction, again from its start when the store chose another.
+
+    Only `StoreContended` is retried (deadlock, serialisation failure, lock timeout: the
+    database says that nothing was recorded). *work* must have no effect outside its
+    transaction.
+
+    Args:
+        uow: Where to begin.
+        work: Called with a fresh transaction at each attempt.
+        attempts: How often at the most; the last failure is raised.
+    """
+    for _ in range(attempts - 1):
+        try:
+            async with uow.begin() as tx:
+                return await work(tx)
+        except StoreContended:
+            continue
+    async with uow.begin() as tx:
+        return await work(tx)

@@ -1,0 +1,80 @@
+"""Every setting: one frozen value, read from `ONEFOLD_*`, checked at the start."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from onefold.domains.telemetry.rules import Profile
+from onefold.errors import InvalidSetting
+
+_DAY_S = 86_400
+
+
+class Settings(BaseSettings):
+    """What can be set. Each name is read from the environment as `ONEFOLD_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="ONEFOLD_", frozen=True, extra="forbid")
+
+    database_url: Annotated[
+        SecretStr,
+        Field(description="`sqlite:///file.db` or `postgresql://user:password@host/name`"),
+    ] = SecretStr("sqlite:///.onefold/onefold.db")
+    home: Annotated[
+        Path, Field(description="Where `onefold up` keeps its database, keys and `demo.json`")
+    ] = Path(".onefold")
+    host: Annotated[str, Field(description="Address the server listens on")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port the server listens on")] = 8000
+    session_secret: Annotated[
+        SecretStr | None,
+        Field(min_length=32, description="Signs the pages' cookies; without it, none is served"),
+    ] = None
+    secure_cookies: Annotated[
+        bool, Field(description="Send the pages' cookies over HTTPS only")
+    ] = False
+    store_wait_s: Annotated[
+        float, Field(gt=0, le=600, description="How long a request waits for a lock or connection")
+    ] = 30.0
+    max_body_bytes: Annotated[
+        int, Field(gt=0, description="The largest request body that is read")
+    ] = 12 * 1024 * 1024
+    event_max_age_s: Annotated[
+        int, Field(gt=0, description="How old a telemetry event may be when it comes over HTTP")
+    ] = 30 * _DAY_S
+    session_idle_s: Annotated[
+        int, Field(gt=0, description="After how long without events a session is closed")
+    ] = 30 * 60
+    sweep_every_s: Annotated[
+        float, Field(gt=0, description="How often the worker looks for idle sessions")
+    ] = 10.0
+    features_profile: Annotated[
+        Profile, Field(description="`standard`, or `compat` for the earlier system's formulas")
+    ] = Profile.STANDARD
+    log_level: Annotated[
+        str, Field(pattern="^(debug|info|warning|error)$", description="The least that is logged")
+    ] = "info"
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """
+        The settings of this process: *overrides* over the environment over the defaults.
+
+        Raises:
+            InvalidSetting: in one line, without the value: it may be a secret.
+        """
+        try:
+            return cls(**overrides)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "_".join(str(part) for part in first["loc"][:1]).upper()
+            raise InvalidSetting(f"ONEFOLD_{name}", first["msg"]) from None
+
+    @property
+    def event_max_age(self) -> timedelta:
+        return timedelta(seconds=self.event_max_age_s)
+
+    @property
+    def session_idle(self) -> timedelta:
+        return timedelta(seconds=self.session_idle_s)

@@ -1,0 +1,128 @@
+"""Settings become adapters, engine and domains: the only file that names both sides."""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pwdlib import PasswordHash
+
+from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.health import probe
+from onefold.adapters.sql.migrate import migrate, require_current
+from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.core.clock import Clock, SystemClock
+from onefold.domains.directory.service import DirectoryService
+from onefold.domains.telemetry.service import Policy, TelemetryService
+from onefold.engine.service import Loop
+from onefold.settings import Settings
+
+
+class _Argon2:
+    """`pwdlib`'s recommended hash, computed beside the event loop."""
+
+    def __init__(self) -> None:
+        self._hash = PasswordHash.recommended()
+
+    async def hash(self, password: str) -> str:
+        return await asyncio.to_thread(self._hash.hash, password)
+
+    async def verify(self, password: str, hashed: str) -> bool:
+        return await asyncio.to_thread(self._hash.verify, password, hashed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Onefold:
+    """One process's parts, put together. `aclose` lets go of what they hold."""
+
+    settings: Settings
+    database: Database
+    directory: DirectoryService
+    telemetry: TelemetryService
+    clock: Clock
+    uow: SqlUnitOfWork
+
+    async def migrate(self) -> None:
+        """Bring the database to this version's schema."""
+        await migrate(self.database)
+
+    async def prepare(self) -> None:
+        """
+        Make the database fit to serve: migrate SQLite, insist that another one is current.
+
+        Raises:
+            SchemaOutdated: run `onefold migrate` first; nothing was changed.
+        """
+        if self.uow.features.name == "sqlite":
+            await self.migrate()
+        else:
+            await require_current(self.database)
+
+    async def check(self) -> None:
+        """Raise unless the database can be written and read."""
+        await probe(self.uow, socket.gethostname()[:64], now=self.clock.now())
+
+    def loops(self) -> list[Loop]:
+        """The loops a worker runs."""
+        batch = 100
+
+        async def sweep() -> bool:
+            return await self.telemetry.close_idle_sessions(limit=batch) == batch
+
+        return [Loop("close idle sessions", sweep, every_s=self.settings.sweep_every_s)]
+
+    async def aclose(self) -> None:
+        """Close the database. Safe twice."""
+        await self.uow.aclose()
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    random: Callable[[int], bytes] = secrets.token_bytes,
+    max_age: timedelta | None = None,
+    any_age: bool = False,
+) -> Onefold:
+    """
+    The parts that *settings* describe; nothing is connected yet.
+
+    Args:
+        settings: What to build.
+        clock: What time it is; the system's by default.
+        random: That many unpredictable bytes.
+        max_age: How old an event may be, instead of the setting.
+        any_age: Take events of any age.
+    """
+    database = Database(settings.database_url.get_secret_value(), wait_s=settings.store_wait_s)
+    uow = SqlUnitOfWork(database)
+    clock = clock or SystemClock()
+    policy = Policy(
+        max_age=None if any_age else (max_age or settings.event_max_age),
+        idle_gap=settings.session_idle,
+        profile=settings.features_profile,
+    )
+    return Onefold(
+        settings=settings,
+        database=database,
+        directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
+        telemetry=TelemetryService(uow, clock=clock, policy=policy),
+        clock=clock,
+        uow=uow,
+    )
+
+
+@asynccontextmanager
+async def running(onefold: Onefold) -> AsyncIterator[None]:
+    """Run the worker's loops beside the block, and stop them after it."""
+    loops = onefold.loops()
+    for loop in loops:
+        loop.start()
+    try:
+        yield
+    finally:
+        for loop in loops:
+            await loop.stop()
