@@ -6,11 +6,14 @@ from typing import Any
 
 from sqlalchemy import URL, Table, event
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.errors import InvalidSetting
 from onefold.ports.features import Features
+
+__all__ = ["BEGIN", "BEGIN_READ", "FEATURES", "engines", "insert", "insert_new"]
 
 FEATURES = Features(name="sqlite", sql=True, parallel_writers=False, survives_process=True)
 
@@ -61,11 +64,12 @@ def _engine(url: URL, wait_s: float, *, size: int, pragma: str | None = None) ->
 
 @lru_cache(maxsize=64)
 def _insert_sql(table: Table, columns: tuple[str, ...], key: tuple[str, ...], count: int) -> str:
+    quote = _DIALECT.identifier_preparer.quote
+    names, decides = (", ".join(map(quote, some)) for some in (columns, key))
     row = "(" + ", ".join("?" * len(columns)) + ")"
-    names = ", ".join(key)
     return (
-        f"INSERT INTO {table.name} ({', '.join(columns)}) "  # noqa: S608 (our own names)
-        f"VALUES {', '.join([row] * count)} ON CONFLICT ({names}) DO NOTHING RETURNING {names}"
+        f"INSERT INTO {quote(table.name)} ({names}) "  # noqa: S608 (our own names)
+        f"VALUES {', '.join([row] * count)} ON CONFLICT ({decides}) DO NOTHING RETURNING {decides}"
     )
 
 
