@@ -1,11 +1,15 @@
 """`onefold ingest`, `sessions` and `features`, as they are typed, on both databases."""
 
+import gzip
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,6 +97,15 @@ def test_a_log_is_loaded_into_an_empty_database_by_one_command(database_url: str
     ]
     assert done.stderr == ""
     assert not Path("rejects.jsonl").exists()
+
+
+def test_without_a_database_named_one_is_made_in_the_folder(here: Path) -> None:
+    """Nobody else can look into it."""
+    done = onefold("ingest", "log.csv", "--map", "map.toml", "--create-school", "Oslo School")
+
+    assert done.exit_code == 0, done.stderr
+    assert (here / ".onefold" / "onefold.db").exists()
+    assert (here / ".onefold").stat().st_mode & 0o777 == 0o700
 
 
 def test_loading_again_changes_nothing(database_url: str) -> None:
@@ -244,8 +257,6 @@ def test_json_lines_with_ids_need_neither_name_nor_mapping(sqlite_url: str) -> N
 
 def test_a_damaged_file_gives_what_it_has(sqlite_url: str) -> None:
     """The table stands, the error is one line, and other files wait for the next call."""
-    import gzip
-
     packed = gzip.compress("".join(event() for _ in range(3000)).encode())
     Path("a.jsonl.gz").write_bytes(packed[:-2000])
     Path("b.jsonl").write_text(event())
@@ -379,6 +390,44 @@ def test_an_external_id_at_a_server_needs_the_school(sqlite_url: str) -> None:
 
     assert done.stderr == (
         "onefold: ada: an external id belongs to a school: say --school with its id\n"
+    )
+
+
+def test_a_pipe_is_read_once(sqlite_url: str, here: Path) -> None:
+    """As a shell makes one of `<(zcat log.csv.gz)`."""
+    os.mkfifo(here / "pipe")
+    with ThreadPoolExecutor() as threads:
+        threads.submit((here / "pipe").write_text, LOG)
+
+        done = load(sqlite_url, "--create-school", "A", "--source", "log.csv", files=("pipe",))
+
+    assert "total of 1 source     5        5" in done.stdout
+
+
+def test_a_stop_tells_what_was_done_and_closes_nothing(sqlite_url: str, here: Path) -> None:
+    """The sessions are not over: the rest of their events comes with the next call."""
+    os.mkfifo(here / "pipe")
+    main = threading.get_ident()
+
+    def write_and_stop() -> None:
+        with (here / "pipe").open("w") as pipe:
+            pipe.writelines(event(session_id=None) + event() * 2 for _ in range(1200))
+            pipe.flush()
+            signal.pthread_kill(main, signal.SIGINT)
+
+    with ThreadPoolExecutor() as threads:
+        threads.submit(write_and_stop)
+        done = onefold(
+            *("ingest", "pipe", "--create-school", "A", "--database", sqlite_url, "--json"),
+        )
+
+    told = json.loads(done.stdout)
+    assert done.exit_code == 130
+    assert told["interrupted"] is True
+    assert told["closed_sessions"] is None
+    assert told["total"]["applied"] > 0
+    assert done.stderr.startswith(
+        "onefold: stopped; running the same command again goes on, and counts nothing twice\n"
     )
 
 

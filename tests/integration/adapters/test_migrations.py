@@ -74,7 +74,7 @@ async def test_the_migrated_schema_is_the_one_that_is_declared(empty: Database) 
     """Alembic, asked to compare, would generate nothing."""
     await migrate(empty)
 
-    def compare(connection: Connection) -> list[Any]:
+    def compare(connection: Connection) -> Any:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True}
         )
@@ -180,7 +180,7 @@ async def test_processes_that_migrate_at_once_do_it_once(empty_database_url: str
 
 async def test_an_empty_database_is_outdated(empty: Database) -> None:
     """And the message says what to do."""
-    with pytest.raises(SchemaOutdated, match="no revision.*run `onefold migrate`"):
+    with pytest.raises(SchemaOutdated, match=r"no revision.*run `onefold migrate`"):
         await require_current(empty)
 
 
@@ -192,7 +192,7 @@ async def test_a_database_of_a_later_version_is_told(empty: Database) -> None:
 
     with pytest.raises(SchemaOutdated, match="9999"):
         await require_current(empty)
-    with pytest.raises(SchemaOutdated, match="9999.*does not know"):
+    with pytest.raises(SchemaOutdated, match=r"9999.*does not know"):
         await migrate(empty)
 
 
@@ -228,7 +228,7 @@ async def test_a_rule_of_the_schema_holds_in_the_database(database_url: str) -> 
     nameless = inbox.insert().values(consumer="", event_id="e", claimed_at=NOW)
     try:
         async with database.writer.connect() as connection:
-            with pytest.raises(DBAPIError, match="(?i)check"):
+            with pytest.raises(DBAPIError, match=r"(?i)check"):
                 await connection.execute(nameless)
     finally:
         await database.aclose()

@@ -140,15 +140,16 @@ class _Inputs:
             seen[name] = file
             if rejects.resolve() == file.resolve():
                 raise _unusable(str(file), "is also the rejects file; name another with --rejects")
-            with self._open(file):
-                continue
+            if not _is_pipe(file):  # whose writer would be told that nobody reads any more
+                with self._open(file):
+                    continue
 
     def try_out(self, spec: Any, school_id: UUID | None) -> None:
         """Raise before anything is loaded if a file and the mapping do not fit together."""
         from onefold.apps.cli.ingest.mapping import read_events
 
         for file in self._files:
-            if file.is_file():  # what cannot be read twice is not read for a trial
+            if file.is_file():  # a pipe cannot be read twice
                 with self._open(file) as source:
                     read_events(source, spec, school_id=school_id)
 
@@ -176,6 +177,10 @@ class _Inputs:
             yield source
         finally:
             source.close()
+
+
+def _is_pipe(file: Path) -> bool:
+    return file.exists() and not (file.is_file() or file.is_dir())
 
 
 @asynccontextmanager

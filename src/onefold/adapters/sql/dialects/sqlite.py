@@ -1,11 +1,12 @@
 """SQLite: one writer at a time, waited for; many readers beside it."""
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import URL, Table, event
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -24,7 +25,6 @@ BEGIN_READ = "BEGIN"
 _MAX_VARIABLES = 32_766
 
 _PRAGMAS = (
-    "PRAGMA journal_mode = WAL",  # readers do not wait for the writer
     "PRAGMA synchronous = FULL",  # a commit survives a power cut, not only a crash
     "PRAGMA foreign_keys = ON",
     "PRAGMA temp_store = MEMORY",
@@ -55,11 +55,31 @@ def _engine(url: URL, wait_s: float, *, size: int, pragma: str | None = None) ->
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
+        _use_wal(cursor)
         for statement in (*_PRAGMAS, *([f"PRAGMA {pragma}"] if pragma else [])):
             cursor.execute(statement)
         cursor.close()
 
     return engine
+
+
+def _use_wal(cursor: Any, attempts: int = 20) -> None:
+    """
+    Let readers not wait for the writer: a property of the file, kept in it.
+
+    Of several that open a new file at once, SQLite lets all but one fail without waiting
+    (test_many_that_migrate_at_once_do_it_once); BEGIN IMMEDIATE waits for that one.
+    """
+    for left in reversed(range(attempts)):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not left:
+                raise
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute("ROLLBACK")
+        else:
+            return
 
 
 @lru_cache(maxsize=64)
@@ -73,7 +93,7 @@ def _insert_sql(table: Table, columns: tuple[str, ...], key: tuple[str, ...], co
     )
 
 
-_DIALECT = sqlite.dialect(json_serializer=dump_json, json_deserializer=load_json)
+_DIALECT = sqlite_dialect.dialect(json_serializer=dump_json, json_deserializer=load_json)
 
 
 async def insert_new(
