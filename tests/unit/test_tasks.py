@@ -62,7 +62,17 @@ async def test_work_goes_on_when_its_caller_is_cancelled() -> None:
 
 
 async def test_a_failure_of_the_work_is_told() -> None:
-    """Also when the caller was cancelled meanwhile: it says more than the cancellation."""
+    """As if awaited."""
+
+    async def work() -> None:
+        raise ValueError("the work failed")
+
+    with pytest.raises(ValueError, match="the work failed"):
+        await to_the_end(work())
+
+
+async def test_a_failure_does_not_swallow_a_cancellation() -> None:
+    """Who was told to stop stops, with the failure as its cause."""
     may_end = asyncio.Event()
 
     async def work() -> None:
@@ -75,8 +85,9 @@ async def test_a_failure_of_the_work_is_told() -> None:
     await _turn()
     may_end.set()
 
-    with pytest.raises(ValueError, match="the work failed"):
+    with pytest.raises(asyncio.CancelledError) as cancelled:
         await caller
+    assert isinstance(cancelled.value.__cause__, ValueError)
 
 
 async def _turn() -> None:

@@ -43,6 +43,6 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
             await asyncio.wait((task,))
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is not None and not task.cancelled() and task.exception() is None:
-        raise cancelled
+    if cancelled is not None and not task.cancelled():
+        raise cancelled from task.exception()
     return task.result()

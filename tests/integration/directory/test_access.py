@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -93,13 +94,14 @@ async def test_a_school_has_a_name_that_can_be_kept(onefold: Onefold, name: str)
 
 
 async def test_a_school_is_found_by_name_by_id_or_because_it_is_the_only_one(
-    onefold: Onefold,
+    onefold: Onefold, clock: ManualClock
 ) -> None:
     """Among several one must say which."""
     with pytest.raises(NotFound):
         await onefold.directory.find_school(None)
     hill = await onefold.directory.create_school("Hill School")
     only = await onefold.directory.find_school(None)
+    clock.advance(timedelta(seconds=1))
     dale = await onefold.directory.create_school("Dale School")
 
     assert only == hill
@@ -165,6 +167,7 @@ async def test_only_a_live_key_of_ones_own_school_can_be_revoked(
     other = await new_school(onefold, "Other School")
     key = await directory.create_key(school.id, role=Role.ADMIN, label="")
 
+    assert await directory.keys(other.id) == []
     with pytest.raises(NotFound):
         await directory.revoke_key(other.id, key.prefix)
     await directory.revoke_key(school.id, key.prefix)

@@ -167,6 +167,21 @@ async def test_an_external_id_may_be_used_in_every_school(onefold: Onefold, scho
     assert len(ids) == 2
 
 
+async def test_the_same_pupil_in_two_schools_is_two_records(
+    onefold: Onefold, school: School
+) -> None:
+    """Neither school's file changes what the other calls it."""
+    other, pupil = await new_school(onefold, "Other School"), uuid4()
+    await onefold.directory.import_roster(school.id, a_file(f"{pupil},7,Ada,7b"))
+    await onefold.directory.import_roster(other.id, a_file(f"{pupil},8,Bo,8c"))
+
+    await onefold.directory.import_roster(other.id, a_file(f"{pupil},9,Cy,9d"))
+
+    (mine,) = await onefold.directory.students(school.id)
+    assert (mine["external_id"], mine["name"], mine["class_name"]) == ("7", "Ada", "7b")
+    assert await onefold.directory.names(school.admin, [pupil]) == {pupil: "Ada"}
+
+
 async def test_bad_lines_cost_themselves_alone(onefold: Onefold, school: School) -> None:
     """What only a database would refuse, too."""
     file = a_file(

@@ -8,6 +8,7 @@ import pytest
 from tests.support import School, new_school, rows, telemetry_event
 
 from onefold.domains.directory.rules import Principal
+from onefold.domains.directory.tables import students
 from onefold.domains.telemetry.service import TelemetryService
 from onefold.domains.telemetry.tables import events, features, sessions
 from onefold.errors import NotFound
@@ -38,6 +39,39 @@ async def test_the_same_ids_in_two_schools_are_two_of_everything(
     assert (len(await rows(onefold, events)), len(await rows(onefold, sessions))) == (2, 2)
     assert mine["features_event_types"] == {"mission_start": 1}
     assert (their["closed_at"], their["features_metrics"]) == (None, None)
+
+
+async def test_what_is_read_of_a_shared_id_is_the_own_schools(
+    onefold: Onefold, school: School, other: School, clock: ManualClock
+) -> None:
+    """Its events, its revisions, its times."""
+    event = telemetry_event(clock.now())
+    session_id = UUID(event["session_id"])
+    await onefold.telemetry.ingest(school.service, [event])
+    await onefold.telemetry.ingest(other.service, [event | {"event_type": "mission_complete"}])
+    await onefold.telemetry.close_session(other.service, session_id)
+
+    page = await onefold.telemetry.session_events(school.teacher, session_id)
+    timeline = await onefold.telemetry.timeline(school.teacher, session_id)
+
+    assert [row["event_type"] for row in page.rows] == ["mission_start"]
+    assert timeline.counts == {"mission_start": {0: 1}}
+    assert await onefold.telemetry.revisions(school.teacher, session_id) == []
+
+
+async def test_a_refused_pupil_is_taken_back_in_the_own_school_alone(
+    onefold: Onefold, school: School, other: School, clock: ManualClock
+) -> None:
+    """In the other it may be enrolled, and stays so."""
+    event, theirs = telemetry_event(clock.now()), telemetry_event(clock.now())
+    await onefold.telemetry.ingest(school.service, [event])
+    await onefold.telemetry.ingest(other.service, [theirs])
+    foreign = theirs | {"session_id": event["session_id"]}
+
+    await onefold.telemetry.ingest(school.service, [foreign])
+
+    found = {(row["school_id"], str(row["id"])) for row in await rows(onefold, students)}
+    assert found == {(school.id, event["student_id"]), (other.id, theirs["student_id"])}
 
 
 async def test_a_session_of_the_same_id_may_be_another_pupils_in_another_school(

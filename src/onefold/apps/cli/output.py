@@ -46,8 +46,6 @@ async def opened(database: str | None, **how: Any) -> AsyncIterator["Onefold"]:
 
     overrides = {"database_url": database} if database else {}
     settings = Settings.load(**overrides)
-    if "database_url" not in settings.model_fields_set:
-        settings.home.mkdir(mode=0o700, exist_ok=True)  # where the default database is
     onefold = build(settings, **how)
     try:
         await onefold.prepare()

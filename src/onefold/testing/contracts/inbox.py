@@ -11,6 +11,7 @@ from onefold.testing.contracts.stores import (
     raises,
     rolled_back,
     together,
+    turn,
 )
 
 E1, E2 = "018f0000-0000-7000-8000-000000000001", "018f0000-0000-7000-8000-000000000002"
@@ -131,6 +132,7 @@ class InboxContract(Contract):
                 async with stores.uow.begin() as tx:
                     if stores.uow.features.parallel_writers:
                         await gate.wait()  # all are open now
+                    await turn()  # or would be, if they did not wait
                     return await tx.claim("grades", E1, now=NOON)
 
             claims = await together(*[claim] * self.parallel)

@@ -182,6 +182,13 @@ async def together(*works: Callable[[], Awaitable[T]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def turn() -> None:
+    """Let every task that can go on take one step."""
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(done.set_result, None)
+    await done
+
+
 async def apart(work: Callable[[], Awaitable[T]]) -> T:
     """What *work* gives in a task of its own, which may have its own transaction."""
     return await asyncio.create_task(_awaited(work))

@@ -24,6 +24,7 @@ from onefold.testing.contracts.stores import (
     raises,
     rolled_back,
     together,
+    turn,
 )
 
 _TABLE = Table("contract_refused", MetaData(), Column("id", Integer, primary_key=True))
@@ -123,7 +124,9 @@ class UnitOfWorkContract(Contract):
         async with self.fresh() as stores:
 
             async def add(tx: Transaction) -> None:
+                await turn()  # where the others begin too, if they do not wait
                 await stores.effects.add(tx, "effect")
+                await turn()
 
             async def write() -> None:
                 await in_transaction(stores.uow, add)
