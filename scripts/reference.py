@@ -55,7 +55,7 @@ def _tree(root: type[errors.OnefoldError]) -> Iterator[type[errors.OnefoldError]
 
 
 def _summary(doc: str | None) -> str:
-    return (doc or "").strip().splitlines()[0]
+    return (doc or "").strip().partition("\n")[0]
 
 
 def commands() -> str:

@@ -1,9 +1,12 @@
 """Adapters with one fault each: the contracts catch every one, by the case that is about it."""
 
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlTransaction, SqlUnitOfWork
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
+from onefold.errors import StoreContended
 from onefold.ports.deadlines import Deadline
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 from onefold.testing.contracts import (
@@ -476,7 +480,7 @@ class Overwrites(SqlTransaction):
         self, table: Table, rows: Sequence[Mapping[str, Any]]
     ) -> set[tuple[Any, ...]]:
         new = await super().insert_new(table, rows)
-        for row in rows:
+        for row in rows[:10]:
             same = [table.c[c.name] == row[c.name] for c in table.primary_key]
             await self.execute(table.update().where(*same).values(**row))
         return new
@@ -493,7 +497,7 @@ class Unsorted(SqlTransaction):
 
 
 def _sql(
-    url: str, kind: type[SqlTransaction]
+    url: Callable[[], str], kind: type[SqlTransaction]
 ) -> Callable[[], AbstractAsyncContextManager[Stores]]:
     class Twin(SqlUnitOfWork):
         @asynccontextmanager
@@ -504,7 +508,7 @@ def _sql(
 
     @asynccontextmanager
     async def fresh() -> AsyncIterator[Stores]:
-        uow: UnitOfWork = Twin(Database(url))
+        uow: UnitOfWork = Twin(Database(url()))
         try:
             yield Stores(
                 uow=uow,
@@ -516,3 +520,51 @@ def _sql(
             await uow.aclose()
 
     return fresh
+
+
+@pytest.mark.parametrize(
+    ("kind", "caught_by"),
+    [
+        (SqlTransaction, set()),
+        (
+            AllAreNew,
+            {
+                "test_an_instant_of_any_zone_is_the_same_key",
+                "test_concurrent_overlapping_batches_share_out_what_is_new",
+                "test_more_rows_than_a_statement_has_variables",
+                "test_only_the_new_ones_are_told",
+                "test_the_same_keys_in_opposite_order_do_not_deadlock",
+            },
+        ),
+        (Overwrites, {"test_what_is_there_stays_as_it_is"}),
+    ],
+)
+async def test_a_faulty_insert_is_caught_by_the_cases_about_its_fault(
+    sqlite_template: Path, tmp_path: Path, kind: type[SqlTransaction], caught_by: set[str]
+) -> None:
+    """On SQLite: by those, and by no other."""
+    numbers = count()
+
+    def url() -> str:
+        return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / f'{next(numbers)}.db')}"
+
+    found = await failures(_over(InsertNewContract, _sql(url, kind)))
+
+    assert found.keys() == caught_by
+
+
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    [
+        (LooksFirst, "test_concurrent_overlapping_batches_share_out_what_is_new"),
+        (Unsorted, "test_the_same_keys_in_opposite_order_do_not_deadlock"),
+    ],
+)
+async def test_a_fault_that_takes_two_writers_is_caught(
+    postgres_url: str, kind: type[SqlTransaction], case: str
+) -> None:
+    """On PostgreSQL, where they write at the same time."""
+    suite = _over(InsertNewContract, _sql(lambda: postgres_url, kind))
+
+    with pytest.raises((AssertionError, StoreContended)):
+        await getattr(suite(), case)()

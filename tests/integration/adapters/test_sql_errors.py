@@ -4,6 +4,7 @@ import asyncio
 import builtins
 import socket
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -539,8 +540,8 @@ async def test_a_commit_whose_answer_is_lost_leaves_the_outcome_unknown(
         assert await _claimed(uow, "e") is recorded
 
 
-async def test_a_connection_that_died_in_the_pool_costs_one_try(postgres_url: str) -> None:
-    """After a restart of the server, nobody is answered by a dead connection twice."""
+async def test_a_connection_that_died_in_the_pool_costs_nothing(postgres_url: str) -> None:
+    """After a restart of the server, nobody is answered by a dead connection."""
     async with _opened(postgres_url) as uow:
         await _fill_pool(uow, 3)
         admin = await asyncpg.connect(postgres_url)
@@ -551,12 +552,12 @@ async def test_a_connection_that_died_in_the_pool_costs_one_try(postgres_url: st
         await admin.close()
         assert len(killed) == 3
 
-        with pytest.raises(StoreUnavailable):
-            async with uow.begin():
-                pass
+        claimed = []
         for _ in range(3):
             async with uow.begin() as tx:
-                await tx.claim("c", "e", now=NOW)
+                claimed.append(await tx.claim("c", "e", now=NOW))
+
+        assert claimed == [True, False, False]
 
 
 async def _fill_pool(uow: SqlUnitOfWork, size: int) -> None:
@@ -679,3 +680,11 @@ async def test_what_is_no_database_is_told(
                 pass
     finally:
         await uow.aclose()
+        await _drivers_threads_end()
+
+
+async def _drivers_threads_end() -> None:
+    """After a failed connect aiosqlite's thread still tells the loop, which must be there."""
+    for thread in threading.enumerate():
+        if "_connection_worker_thread" in thread.name:
+            await asyncio.to_thread(thread.join)

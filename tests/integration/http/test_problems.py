@@ -45,7 +45,12 @@ PROBLEM = {"type", "title", "status", "code", "detail", "instance"}
         ("GET", "/api/v1/nothing", 404, "not_found"),
         ("DELETE", EVENTS, 405, "method_not_allowed"),
         ("GET", "/api/v1/telemetry/sessions/17", 422, "invalid_input"),
-        ("GET", "/api/v1/telemetry/sessions/00000000-0000-4000-8000-000000000000", 404, "not_found"),
+        (
+            "GET",
+            "/api/v1/telemetry/sessions/00000000-0000-4000-8000-000000000000",
+            404,
+            "not_found",
+        ),
         ("POST", EVENTS, 422, "invalid_input"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from httpx import AsyncClient
 from pydantic import SecretStr
 from sqlalchemy import Delete, Table, delete
 from tests.support import (
@@ -88,30 +89,26 @@ async def test_fifty_writers_over_http_store_the_union_once(
     """Singles and batches, each sent twice by different writers: every answer is a 201."""
     random = Random(2)
     union = plays(clock, number=200, sessions_=15)
-    keys = [
-        await onefold.directory.create_key(school.id, role=Role.SERVICE, label="") for _ in range(5)
-    ]
-    app = create_app(onefold, worker=False)
+    key = await onefold.directory.create_key(school.id, role=Role.SERVICE, label="")
 
-    async def write(n: int) -> list[dict[str, Any]]:
+    async def write(client: AsyncClient) -> list[dict[str, Any]]:
         mine = random.sample(union, 12)
         batch = {"batch_id": str(uuid4()), "client_version": "1", "events": mine}
-        async with client_of(app, keys[n % 5]) as client:
-            answers = [
-                await client.post("/api/v1/telemetry/batch", json=batch),
-                await client.post("/api/v1/telemetry/events", json=mine[0]),
-                await client.post("/api/v1/telemetry/batch", json=batch),
-                await client.get(f"/api/v1/telemetry/status/{batch['batch_id']}"),
-            ]
+        answers = [
+            await client.post("/api/v1/telemetry/batch", json=batch),
+            await client.post("/api/v1/telemetry/events", json=mine[0]),
+            await client.post("/api/v1/telemetry/batch", json=batch),
+            await client.get(f"/api/v1/telemetry/status/{batch['batch_id']}"),
+        ]
         assert [answer.status_code for answer in answers] == [201, 201, 201, 200]
         status = answers[3].json()
         assert (status["posts"], status["applied"] + status["repeated"]) == (2, 24)
         return [answer.json() for answer in answers[:3]]
 
-    receipts = [
-        receipt for each in await asyncio.gather(*map(write, range(50))) for receipt in each
-    ]
+    async with client_of(create_app(onefold, worker=False), key) as client:
+        written = await asyncio.gather(*(write(client) for _ in range(50)))
 
+    receipts = [receipt for each in written for receipt in each]
     stored = await rows(onefold, events)
     assert sum(receipt["applied"] for receipt in receipts) == len(stored)
     assert sum(r["applied"] + r["repeated"] for r in receipts) == 50 * 25

@@ -2,6 +2,7 @@
 
 import base64
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,11 @@ from onefold.errors import InvalidInput
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 7, tzinfo=UTC)
 ID = UUID("8c4d6f0e-0000-4000-8000-000000000001")
-SHAPE = tuple[datetime, UUID]
+
+
+class Place(NamedTuple):
+    at: datetime
+    id: UUID
 
 
 def forged(text: str) -> str:
@@ -20,7 +25,7 @@ def forged(text: str) -> str:
 
 def test_a_cursor_comes_back_as_it_went_out() -> None:
     """To the microsecond, so that no row is shown twice or left out."""
-    assert decode_cursor(encode_cursor((AT, ID)), SHAPE) == (AT, ID)
+    assert decode_cursor(encode_cursor((AT, ID)), Place) == (AT, ID)
 
 
 def test_a_cursor_needs_no_quoting_in_a_url() -> None:
@@ -48,7 +53,7 @@ def test_a_cursor_needs_no_quoting_in_a_url() -> None:
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     """It comes from outside and is not trusted."""
     with pytest.raises(InvalidInput) as refused:
-        decode_cursor(text, SHAPE)
+        decode_cursor(text, Place)
 
     assert [p.field for p in refused.value.problems] == ["cursor"]
 
@@ -57,4 +62,4 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
 def test_a_forged_instant_is_refused_before_a_database_sees_it(at: str) -> None:
     """Ours are in UTC; one without offset, or beyond year 9999 in UTC, breaks a query."""
     with pytest.raises(InvalidInput):
-        decode_cursor(forged(f'["{at}","{ID}"]'), SHAPE)
+        decode_cursor(forged(f'["{at}","{ID}"]'), Place)

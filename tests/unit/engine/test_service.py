@@ -165,6 +165,29 @@ async def test_waking_during_a_step_leaves_the_next_pause_out() -> None:
     await loop.stop()
 
 
+async def test_stop_right_after_waking_stops() -> None:
+    """The end of a pause does not swallow the end of the loop."""
+    for turns in range(4):
+        steps = Steps()
+        loop = Loop("l", steps, every_s=FOREVER_S)
+        loop.start()
+        await steps.ran.get()
+
+        loop.wake()
+        for _ in range(turns):
+            await _turn()
+        stopped, _ = await asyncio.wait((asyncio.create_task(loop.stop()),), timeout=2)
+
+        assert stopped, f"the loop goes on when it is stopped {turns} turns after it was woken"
+
+
+async def _turn() -> None:
+    """Let every task that can go on take one step."""
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(done.set_result, None)
+    await done
+
+
 async def test_an_error_is_logged_and_the_loop_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -193,3 +216,28 @@ async def test_a_good_step_forgets_the_error() -> None:
 
     assert loop.last_error is None
     await loop.stop()
+
+
+async def test_stopping_can_itself_be_cancelled() -> None:
+    """Who waits for a loop that takes long to end can be told to stop waiting."""
+    release = asyncio.Event()
+
+    async def stubborn() -> bool:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await release.wait()
+        return False
+
+    steps = Steps(stubborn)
+    loop = Loop("l", steps, every_s=FOREVER_S)
+    loop.start()
+    await steps.ran.get()
+
+    stopping = asyncio.create_task(loop.stop())
+    for _ in range(3):
+        await _turn()
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    release.set()

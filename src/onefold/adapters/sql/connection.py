@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from types import ModuleType
 
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from onefold.adapters.sql.dialects import postgres, sqlite
@@ -71,7 +71,7 @@ class Database:
         async with self._lend(engine) as connection:
             try:
                 with at_the_border():
-                    await connection.exec_driver_sql(begin)
+                    await _begin(connection, begin)
                 yield connection
                 _insist_on(connection)
                 with at_the_end():
@@ -111,6 +111,17 @@ class Database:
         await self.writer.dispose()
         if self.reader is not self.writer:
             await self.reader.dispose()
+
+
+async def _begin(connection: AsyncConnection, begin: str) -> None:
+    """Begin; where the pooled connection had died, on a fresh one: nothing was begun yet."""
+    try:
+        await connection.exec_driver_sql(begin)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        await connection.rollback()  # SQLAlchemy's own: no statement reaches a server
+        await connection.exec_driver_sql(begin)
 
 
 def _insist_on(connection: AsyncConnection) -> None:

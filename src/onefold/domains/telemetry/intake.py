@@ -193,8 +193,10 @@ class Intake:
         """Create and lock the sessions; refuse events whose session is another pupil's."""
         rows: dict[UUID, dict[str, Any]] = {}
         firsts = [self.waiting[index] for index in self._firsts().values()]
-        for event in (*firsts, *self.waiting.values()):  # a repeat in the request opens none
-            rows.setdefault(event.session_id, self._session_row(event))
+        # Those that may count first: a new session is not opened by a repeat in the request.
+        for event in (*firsts, *self.waiting.values()):
+            if event.session_id not in rows:
+                rows[event.session_id] = self._session_row(event)
         if not rows:
             return {}
         await tx.insert_new(sessions, list(rows.values()))
@@ -229,7 +231,7 @@ class Intake:
         changes = [{name: grown[id_][name] for name in moving} for id_ in sorted(grown)]
         await store.save_sessions(tx, self.origin.school_id, changes)
         empty = [id_ for id_ in held if id_ not in grown and not held[id_]["event_count"]]
-        if empty:  # all that would have been first lost a race for their ids
+        if empty:  # none of their events counted
             await store.drop_sessions(tx, self.origin.school_id, empty)
         return grown
 

@@ -93,7 +93,9 @@ class TelemetryService:
         When this returns, what it reports is committed. Any number of calls may run at
         once with the same events: each id counts once among them all. Features of closed
         sessions that get events are computed anew, as a new revision, in the same
-        transaction. At most 12 statements, however many events.
+        transaction. The number of statements is the same for 1 and for 1000 events: 7 for
+        known pupils, 10 for new ones, 11 for late events, and a few more where a request
+        is mixed or loses a race.
 
         Args:
             caller: Needs `telemetry:write`; a pupil's own key writes for that pupil alone.

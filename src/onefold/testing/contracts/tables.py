@@ -171,13 +171,36 @@ class InsertNewContract(_SqlContract):
 
     async def test_the_same_keys_in_opposite_order_do_not_deadlock(self) -> None:
         """Rows are locked in the order of their keys, however they are given."""
-        rows = [_thing(f"{n:03}") for n in range(200)]
+        rounds = range(3)
         async with self.tables() as stores:
-            for _ in range(3):
-                turns = [rows if n % 2 else rows[::-1] for n in range(self.parallel)]
-                await self._at_once(stores, turns)
-                async with stores.uow.begin() as tx:
-                    await tx.execute(delete(things))
+            for n in rounds:
+                await self._cross(stores, n)
+
+            assert len(await self._all(stores)) == 3 * len(rounds)
+
+    async def _cross(self, stores: Stores, group: int) -> None:
+        """While the middle key is taken, two come for all three, from either end."""
+        rows = [_thing(order, group) for order in "amz"]
+        begun = asyncio.Barrier(3)
+        parallel = stores.uow.features.parallel_writers
+
+        async def insert_one(batch: Sequence[Row]) -> set[tuple[Any, ...]]:
+            if not parallel:
+                await begun.wait()
+            async with stores.uow.begin() as tx:
+                if parallel:
+                    await begun.wait()
+                return await tx.insert_new(things, batch)
+
+        async with stores.uow.begin() as tx:
+            await tx.insert_new(things, [rows[1]])
+            others = [asyncio.create_task(insert_one(batch)) for batch in (rows, rows[::-1])]
+            await begun.wait()
+            for _ in range(20):  # round trips in which both come as far as they can
+                await stores.effects.read(tx, "nothing")
+        found = await asyncio.gather(*others)
+
+        assert sorted(key for new in found for key in new) == [("a", group), ("z", group)]
 
     async def _at_once(
         self, stores: Stores, batches: Sequence[Sequence[Row]]

@@ -123,7 +123,9 @@ def test_other_event_types_are_refused(value: Any) -> None:
 @pytest.mark.parametrize(("name", "longest"), [("mission_id", 100), ("game_version", 20)])
 def test_optional_texts_have_a_longest_length_in_characters(name: str, longest: int) -> None:
     """Characters, not bytes: an accent costs no length."""
-    assert getattr(read(**{name: "é" * longest}), name) == "é" * longest
+    exact: Any = {name: "é" * longest}
+
+    assert getattr(read(**exact), name) == "é" * longest
     assert codes(raw(**{name: "é" * (longest + 1)})) == [(name, "too_long")]
 
 
@@ -323,7 +325,16 @@ def test_data_holds_no_half_of_a_surrogate_pair(data: Any) -> None:
 
 def test_data_keeps_every_kind_of_json_value() -> None:
     """Booleans stay booleans, null stays null."""
-    data = {"t": True, "f": False, "n": None, "i": -1, "d": 0.5, "s": "学", "l": [], "o": {}}
+    data: dict[str, Any] = {
+        "t": True,
+        "f": False,
+        "n": None,
+        "i": -1,
+        "d": 0.5,
+        "s": "学",
+        "l": [],
+        "o": {},
+    }
 
     assert read(data=data).data == data
 

@@ -55,9 +55,13 @@ def _engine(url: URL, wait_s: float, *, size: int, pragma: str | None = None) ->
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        _use_wal(cursor)
-        for statement in (*_PRAGMAS, *([f"PRAGMA {pragma}"] if pragma else [])):
-            cursor.execute(statement)
+        try:
+            _use_wal(cursor)
+            for statement in (*_PRAGMAS, *([f"PRAGMA {pragma}"] if pragma else [])):
+                cursor.execute(statement)
+        except sqlite3.Error:
+            connection.close()  # nobody else will, and its thread would outlive the event loop
+            raise
         cursor.close()
 
     return engine
