@@ -38,16 +38,20 @@ check: $(READY) ## format, lint, types, layers, docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/reference.py --check
 
 fmt: $(READY) ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(READY) ## draw the reference from the code
+	$(BIN)/python scripts/reference.py
+
 lock: ## pin the newest versions that pyproject.toml allows
 	$(UV) pip compile --quiet pyproject.toml --universal --all-extras --group dev --generate-hashes \
 		--python-version 3.11 --no-header --no-annotate --upgrade --output-file requirements.lock
 
-.PHONY: help setup run test check fmt lock
+.PHONY: help setup run test check fmt docs lock
 
 vendor: ## fetch the scripts of the pages again, from the npm registry
 	scripts/vendor.sh

@@ -62,8 +62,9 @@ class Onefold:
             await require_current(self.database)
 
     async def check(self) -> None:
-        """Raise unless the database can be written and read."""
+        """Raise unless the database can be written and read, and is still where it was."""
         await probe(self.uow, socket.gethostname()[:64], now=self.clock.now())
+        self.database.require_file()
 
     def loops(self) -> list[Loop]:
         """The loops a worker runs."""

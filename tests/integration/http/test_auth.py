@@ -26,6 +26,7 @@ ROUTES: dict[tuple[str, str], Scope] = {
     ("POST", f"{T}/batch"): Scope.TELEMETRY_WRITE,
     ("POST", f"{T}/session/{{session_id}}/close"): Scope.TELEMETRY_WRITE,
     ("GET", f"{T}/status/{{batch_id}}"): Scope.TELEMETRY_READ,
+    ("GET", f"{T}/refusals"): Scope.TELEMETRY_READ,
     ("GET", f"{T}/sessions"): Scope.TELEMETRY_READ,
     ("GET", f"{T}/sessions/{{session_id}}"): Scope.TELEMETRY_READ,
     ("GET", f"{T}/sessions/{{session_id}}/features"): Scope.TELEMETRY_READ,

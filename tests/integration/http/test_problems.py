@@ -218,6 +218,19 @@ async def test_a_server_whose_database_is_gone_is_not_healthy(tmp_path: Path) ->
     assert answer == (503, "store_unavailable", "store_unavailable: unable to open database file")
 
 
+async def test_a_server_whose_database_was_deleted_is_not_healthy(sqlite_url: str) -> None:
+    """Its open file still takes writes, which nobody will find again."""
+    onefold, app = impatient(sqlite_url)
+    async with client_of(app) as client:
+        before = await client.get("/healthz")
+        Path(sqlite_url.removeprefix("sqlite:///")).unlink()  # noqa: ASYNC240 (a test's own)
+
+        after = await client.get("/healthz")
+
+    await onefold.aclose()
+    assert (before.status_code, after.status_code) == (200, 503)
+
+
 async def test_a_server_whose_database_is_no_database_is_not_healthy(tmp_path: Path) -> None:
     """503, with the reason."""
     file = tmp_path / "onefold.db"

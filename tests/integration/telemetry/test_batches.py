@@ -2,12 +2,20 @@
 
 import asyncio
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from tests.support import School, another_server, new_school, telemetry_event, telemetry_over
+from tests.support import (
+    School,
+    another_server,
+    new_school,
+    principal,
+    telemetry_event,
+    telemetry_over,
+)
 from tests.twins.lost_commit import LostCommit
 
+from onefold.domains.directory.rules import Role
 from onefold.errors import NotFound, StoreUnavailable
 from onefold.testing.clock import ManualClock
 from onefold.wiring import Onefold
@@ -33,6 +41,7 @@ async def test_the_status_tells_what_really_happened(
     assert status == {
         "school_id": school.id,
         "id": batch_id,
+        "student_id": None,
         "client_version": "up/2",
         "received_at": clock.now(),
         "last_received_at": clock.now(),
@@ -132,3 +141,30 @@ async def test_a_batch_of_another_school_is_not_found(
     theirs = await onefold.telemetry.batch_status(other.service, batch_id)
     assert (mine["applied"], mine["repeated"], mine["posts"]) == (1, 1, 1)
     assert (theirs["applied"], theirs["repeated"], theirs["posts"]) == (1, 1, 2)
+
+
+async def test_refused_events_are_counted_by_code(
+    onefold: Onefold, school: School, clock: ManualClock
+) -> None:
+    """A school can see how often its events were refused and why, conflicts among them."""
+    event = telemetry_event(clock.now())
+    await onefold.telemetry.ingest(school.service, [event])
+    conflicting = event | {"data": {"level": 2}}
+
+    await onefold.telemetry.ingest(school.service, [conflicting, conflicting, {}])
+    await onefold.telemetry.ingest(school.service, [conflicting])
+
+    counts = {r["code"]: r["events"] for r in await onefold.telemetry.refusals(school.service)}
+    assert counts == {"conflict": 3, "missing": 1}
+
+
+async def test_a_pupils_key_sees_the_batches_it_sent_alone(
+    onefold: Onefold, school: School, clock: ManualClock
+) -> None:
+    """Who knows a batch's id does not thereby see what became of it."""
+    event, batch_id = telemetry_event(clock.now()), uuid4()
+    await onefold.telemetry.ingest(school.service, [event], batch_id=batch_id)
+    pupil = principal(school.id, Role.STUDENT, UUID(event["student_id"]))
+
+    with pytest.raises(NotFound):
+        await onefold.telemetry.batch_status(pupil, batch_id)

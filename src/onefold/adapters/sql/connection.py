@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 
 from sqlalchemy import make_url
@@ -41,6 +42,8 @@ class Database:
         self.reader: AsyncEngine
         self.writer, self.reader = self.dialect.engines(parsed, wait_s=wait_s)
         self._wait_s = wait_s
+        sqlite = parsed.get_backend_name() == "sqlite"
+        self._file = Path(parsed.database).absolute() if sqlite and parsed.database else None
         # Waited for here and not in the pool, whose waiters sleep on when connecting fails
         # for those before them (test_nobody_waits_for_a_server_that_is_not_there).
         self._free = {
@@ -101,6 +104,18 @@ class Database:
                 await to_the_end(_give_back(connection))
         finally:
             free.release()
+
+    def require_file(self) -> None:
+        """
+        Make sure that SQLite's file is still there: writing goes on after it was deleted.
+
+        Limit: another file in its place is not noticed.
+
+        Raises:
+            StoreUnavailable: it is gone, and what is written now will be too.
+        """
+        if self._file is not None and not self._file.exists():
+            raise StoreUnavailable("the database's file is not there")
 
     async def aclose(self) -> None:
         """Close every connection, rolling back what is open on it. Safe twice."""

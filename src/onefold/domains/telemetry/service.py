@@ -1,6 +1,6 @@
 """The use cases of telemetry: one call, one transaction."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from onefold.domains.telemetry.rules import (
     features,
 )
 from onefold.domains.telemetry.tables import features as features_table
-from onefold.errors import FieldProblem, InvalidInput, NotFound
+from onefold.errors import FieldProblem, Forbidden, InvalidInput, NotFound
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 
@@ -128,6 +128,9 @@ class TelemetryService:
             closed = {id_: row for id_, row in grown.items() if row["closed_at"]}
             await self._compute(tx, caller.school_id, closed)
             receipt = intake.receipt()
+            if receipt.refused:
+                codes = Counter(refusal.code for refusal in receipt.refused)
+                await store.count_refused(tx, caller.school_id, codes, now=origin.received_at)
             if batch_id is not None:
                 await store.add_to_batch(tx, _batch_row(origin, batch_id, receipt))
             return receipt
@@ -180,12 +183,14 @@ class TelemetryService:
 
         Raises:
             Forbidden: the scope is missing.
-            NotFound: no such batch was ever received from this school.
+            NotFound: no such batch was ever received from this school, or a pupil's own
+                key asks for one that it did not send.
         """
         caller.require(Scope.TELEMETRY_READ)
         async with self._uow.read() as tx:
             found = await store.batch(tx, caller.school_id, batch_id)
-        if found is None:
+        theirs = found is not None and caller.student_id not in {None, found["student_id"]}
+        if found is None or theirs:
             raise NotFound("batch", str(batch_id))
         return found
 
@@ -289,6 +294,14 @@ class TelemetryService:
             counts[row["event_type"]][row["step"]] = row["n"]
         return Timeline(start=found["started_at"], step=step, counts=dict(counts))
 
+    async def refusals(self, caller: Principal) -> Sequence[Row]:
+        """How many events of the caller's school were ever refused, by code."""
+        caller.require(Scope.TELEMETRY_READ)
+        if caller.student_id is not None:
+            raise Forbidden("telemetry:read of the whole school")
+        async with self._uow.read() as tx:
+            return await store.refused(tx, caller.school_id)
+
     async def totals(self, caller: Principal) -> Row:
         """How many sessions, open ones, pupils and events the caller may see."""
         caller.require(Scope.TELEMETRY_READ)
@@ -351,6 +364,7 @@ def _batch_row(origin: Origin, batch_id: UUID, receipt: Receipt) -> dict[str, An
     return {
         "school_id": origin.school_id,
         "id": batch_id,
+        "student_id": origin.only_student,
         "client_version": origin.client_version,
         "received_at": origin.received_at,
         "last_received_at": origin.received_at,

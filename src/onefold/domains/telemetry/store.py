@@ -25,7 +25,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
 from onefold.domains.telemetry.rules import Summary
-from onefold.domains.telemetry.tables import batches, events, features, sessions
+from onefold.domains.telemetry.tables import batches, events, features, refusals, sessions
 from onefold.ports.tables import Instant, Row, row_of, rows_of
 from onefold.ports.unit_of_work import Transaction
 
@@ -129,6 +129,29 @@ async def add_to_batch(tx: Transaction, row: Mapping[str, Any]) -> None:
             refused=row["refused"],
         )
     )
+
+
+async def count_refused(
+    tx: Transaction, school_id: UUID, codes: Mapping[str, int], *, now: datetime
+) -> None:
+    """Add to the school's count of refused events, code by code in their order."""
+    rows = [
+        {"school_id": school_id, "code": code, "events": codes[code], "last_at": now}
+        for code in sorted(codes)
+    ]
+    new = {code for _, code in await tx.insert_new(refusals, rows)}
+    more = [{"_code": r["code"], "_n": r["events"]} for r in rows if r["code"] not in new]
+    if more:
+        same = (refusals.c.school_id == school_id) & (refusals.c.code == bindparam("_code"))
+        grown = refusals.c.events + bindparam("_n")
+        await tx.execute(update(refusals).where(same).values(events=grown, last_at=now), more)
+
+
+async def refused(tx: Transaction, school_id: UUID) -> Sequence[Row]:
+    """How many of the school's events were refused, by code."""
+    query = select(refusals.c.code, refusals.c.events, refusals.c.last_at)
+    mine = query.where(refusals.c.school_id == school_id).order_by(refusals.c.code)
+    return rows_of(await tx.execute(mine))
 
 
 async def batch(tx: Transaction, school_id: UUID, batch_id: UUID) -> Row | None:

@@ -1,6 +1,7 @@
 """Events, the sessions they make up, the features of closed sessions, and batches."""
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -92,11 +93,23 @@ features = Table(
     CheckConstraint("revision > 0", name="revision"),
 )
 
+# How many events a school was refused, for each reason.
+refusals = Table(
+    "telemetry_refusals",
+    metadata,
+    Column("school_id", Uuid, ForeignKey(schools.c.id), primary_key=True),
+    Column("code", String(64), primary_key=True),
+    Column("events", BigInteger, nullable=False),
+    Column("last_at", Instant, nullable=False),
+)
+
 batches = Table(
     "telemetry_batches",
     metadata,
     Column("school_id", Uuid, ForeignKey(schools.c.id), primary_key=True),
     Column("id", Uuid, primary_key=True),
+    # Whose own key sent it first, if it was a pupil's.
+    Column("student_id", Uuid),
     Column("client_version", String(20)),
     Column("received_at", Instant, nullable=False),
     Column("last_received_at", Instant, nullable=False),

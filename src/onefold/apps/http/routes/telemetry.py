@@ -57,6 +57,12 @@ async def get_batch_status(batch_id: UUID, onefold: Served, caller: Caller) -> R
     return Reply(schema.batch_status(await onefold.telemetry.batch_status(caller, batch_id)))
 
 
+@router.get("/refusals")
+async def list_refusals(onefold: Served, caller: Caller) -> Reply:
+    """How many of the school's events were ever refused, by code: conflicts among them."""
+    return Reply({"refusals": await onefold.telemetry.refusals(caller)})
+
+
 @router.post("/session/{session_id}/close")
 async def close_session(session_id: UUID, onefold: Served, caller: Caller) -> Reply:
     """Close a session and compute its features; again is the same as once."""

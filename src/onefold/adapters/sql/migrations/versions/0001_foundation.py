@@ -75,9 +75,21 @@ def upgrade() -> None:
         "ix_students_school_id_external_id", "students", ["school_id", "external_id"], unique=True
     )
     op.create_table(
+        "telemetry_refusals",
+        sa.Column("school_id", sa.Uuid(), nullable=False),
+        sa.Column("code", sa.String(length=64), nullable=False),
+        sa.Column("events", sa.BigInteger(), nullable=False),
+        sa.Column("last_at", _INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["school_id"], ["schools.id"], name="fk_telemetry_refusals_schools"
+        ),
+        sa.PrimaryKeyConstraint("school_id", "code", name="pk_telemetry_refusals"),
+    )
+    op.create_table(
         "telemetry_batches",
         sa.Column("school_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("student_id", sa.Uuid(), nullable=True),
         sa.Column("client_version", sa.String(length=20), nullable=True),
         sa.Column("received_at", _INSTANT, nullable=False),
         sa.Column("last_received_at", _INSTANT, nullable=False),
