@@ -7,7 +7,8 @@ holder may die. Each lease carries a *fence*, higher than that of any earlier le
 same claim; every later step (renew, confirm, release) names the fence, and a step with a
 lower one than the claim's is refused and changes nothing: its worker has lost the claim,
 and learns it. COMPLETED is final as long as the record is kept; nothing leads out of it,
-so neither a late failure nor a zombie can make a completed event run again.
+so neither a late failure nor a zombie can make a completed event run again. Fences never
+start over: a released claim keeps its number, or a zombie's old fence would fit again.
 
 What a claimant is told follows from the state it finds: ABSENT or EXPIRED, it gets the
 lease; LEASED, it is told until when; COMPLETED, that the event is a repeat. Whether a lease

@@ -31,10 +31,11 @@ class Lease:
 
     Attributes:
         key: What was claimed.
-        fence: Higher than that of every earlier lease of this key since it was last
-            completed or forgotten; hand it to foreign systems that can compare.
+        fence: Higher than that of every earlier lease of this key, released and forgotten
+            ones too; hand it to foreign systems that can compare.
         until: When others may take the claim over.
-        attempt: How often this event was claimed since it was last completed, from 1.
+        attempt: How often this event was claimed, from 1; survives releases, so that an
+            event that kills its worker is counted.
         fingerprint: Of the content, as it was claimed.
     """
 
