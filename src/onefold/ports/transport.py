@@ -47,7 +47,8 @@ class Message:
         value: Its bytes; None for a tombstone.
         headers: Names and values in the order of the wire; a name may come twice.
         sent_at: What the broker says, if it does.
-        epoch: Of this subscription's hold on the partition; changes at each rebalance.
+        epoch: Of this subscription's hold on the partition: higher each time it gets the
+            partition anew, unchanged by a rebalance that lets it keep the partition.
         token: The transport's own handle (a stream's entry id); opaque to others.
     """
 
@@ -88,11 +89,15 @@ class Subscription(Protocol):
         """
         The next messages, in order within each partition; none when *wait_s* passed.
 
-        Returns as soon as there is any; never waits to fill up. Also where lost partitions
-        are noticed: see `lost`.
+        Returns as soon as there is any; never waits to fill up. Returns early, with none,
+        when partitions were lost (see `lost`) or the subscription is closed meanwhile. What
+        was received and not settled does not come again to a member that keeps the partition:
+        to try again is the caller's work. Cancelling loses nothing.
 
         Raises:
             StoreUnavailable: the broker does not answer; nothing was lost.
+            StoreFailed: the broker refuses for good, as for a wrong password.
+            IllegalTransition: this subscription was closed before.
         """
         ...
 
@@ -101,7 +106,7 @@ class Subscription(Protocol):
         Report messages as dealt with for good (applied, repeated or parked), in any order.
 
         What is durable afterwards: each of them, or with `settles_singly` false the unbroken
-        prefix of each partition. Settling twice is harmless.
+        prefix of each partition. Settling twice is harmless. May run beside `receive`.
 
         Returns:
             Those that could not be settled because their partition was lost (their epoch
@@ -152,7 +157,11 @@ class Transport(Protocol):
 
         Returns:
             For each message None, or why it is not known to be durable. After a failure no
-            later message of the same key in this call was sent.
+            later message of the same key in this call is reported as sent, and none stands
+            in the broker unless the failed one does too: send them again, in order.
+
+        Raises:
+            IllegalTransition: this transport was closed before; nothing was sent.
         """
         ...
 

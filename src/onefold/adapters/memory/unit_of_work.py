@@ -16,6 +16,7 @@ from onefold.core.envelope import Event
 from onefold.errors import IllegalTransition, Unsupported
 from onefold.ports.deadlines import Deadline
 from onefold.ports.features import Features
+from onefold.ports.unit_of_work import Claimed, InboxClaim, judge_claims
 
 FEATURES = Features(name="memory", sql=False, parallel_writers=False, survives_process=False)
 
@@ -24,7 +25,7 @@ FEATURES = Features(name="memory", sql=False, parallel_writers=False, survives_p
 class MemoryState:
     """Everything committed; a transaction works on a copy and swaps it in at its commit."""
 
-    claims: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    claims: dict[tuple[str, str], bytes] = field(default_factory=dict)
     outbox: dict[str, Event] = field(default_factory=dict)
     deadlines: dict[tuple[str, str], Deadline] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
@@ -60,11 +61,21 @@ class MemoryTransaction:
         raise Unsupported(FEATURES.name, "SQL tables; use `records`")
 
     async def claim(self, consumer: str, event_id: str, *, now: datetime) -> bool:
-        claims = self._open().claims
-        if (consumer, event_id) in claims:
-            return False
-        claims[consumer, event_id] = now
-        return True
+        claim = InboxClaim(event_id, b"")
+        return (await self.claim_many(consumer, [claim], now=now))[0] is Claimed.FIRST
+
+    async def claim_many(
+        self,
+        consumer: str,
+        claims: Sequence[InboxClaim],
+        *,
+        now: datetime,
+    ) -> Sequence[Claimed]:
+        inbox = self._open().claims
+        new = {claim.event_id for claim in claims if (consumer, claim.event_id) not in inbox}
+        for claim in claims:
+            inbox.setdefault((consumer, claim.event_id), claim.fingerprint)
+        return judge_claims(claims, new, {id_: inbox[consumer, id_] for id_, _ in claims})
 
     async def publish(self, *events: Event, now: datetime) -> None:
         outbox = self._open().outbox

@@ -1,0 +1,173 @@
+"""Consumers over every store: an effect per event, whatever comes again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+
+from onefold.adapters.memory.ledger import MemoryLedger
+from onefold.adapters.memory.transport import MemoryTransport
+from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork
+from onefold.core.envelope import Event
+from onefold.core.wire import encode_native
+from onefold.engine.consumer import Consumer, ConsumerSpec, Park
+from onefold.engine.delivery import HandlerTransaction, Surroundings
+from onefold.ports.transport import Outgoing
+from onefold.testing.clock import ManualClock
+
+
+def surroundings(clock: ManualClock, seed: int = 1) -> Surroundings:
+    """Seeded chance, and sleeping that moves the clock."""
+    random = Random(seed)
+
+    async def sleep(seconds: float) -> None:
+        clock.advance(timedelta(seconds=seconds))
+        await asyncio.sleep(0)
+
+    return Surroundings(clock=clock, random=random.randbytes, jitter=random.random, sleep=sleep)
+
+
+def event(clock: ManualClock, number: int, key: str | None = None) -> Event:
+    return Event.new(
+        "orders.placed",
+        {"n": number},
+        source="shop",
+        key=key,
+        now=clock.now(),
+        random=Random(number).randbytes,
+    )
+
+
+async def send(transport: MemoryTransport, *events: Event, topic: str = "orders.placed") -> None:
+    messages = [
+        Outgoing(topic=topic, key=e.key.encode() if e.key else None, value=encode_native(e))
+        for e in events
+    ]
+    assert [None] * len(events) == list(await transport.publish(messages))
+
+
+class World:
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.uow = MemoryUnitOfWork()
+        self.ledger = MemoryLedger(self.uow)
+        self.transport = MemoryTransport()
+        self.ran: list[int] = []
+
+    async def consumer(self, handler: Any, **options: Any) -> Consumer:
+        spec = ConsumerSpec(name="c", topics=("orders.placed",), handler=handler, **options)
+        return Consumer(
+            spec,
+            subscription=await self.transport.subscribe("c", ["orders.placed"]),
+            uow=self.uow,
+            ledger=self.ledger,
+            around=surroundings(self.clock),
+            poll_s=0,
+        )
+
+    async def note(self, event: Event, tx: HandlerTransaction) -> None:
+        self.ran.append(event.data["n"])
+        tx.tx.records.setdefault("effects", []).append(event.data["n"])  # type: ignore[attr-defined]
+
+    @property
+    def effects(self) -> list[int]:
+        return self.uow.committed.records.get("effects", [])  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+async def world(clock: ManualClock) -> AsyncIterator[World]:
+    made = World(clock)
+    yield made
+    await made.transport.aclose()
+
+
+async def test_a_repeated_event_has_one_effect(world: World) -> None:
+    """What the broker delivers twice is applied once."""
+    consumer = await world.consumer(world.note)
+    one = event(world.clock, 1)
+    await send(world.transport, one, one, event(world.clock, 2))
+
+    await consumer.drain()
+
+    assert [1, 2] == sorted(world.effects)
+    assert (2, 1) == (consumer.counts.applied, consumer.counts.repeated)
+
+
+async def test_a_failing_message_is_parked_and_costs_no_other(world: World) -> None:
+    """One message that can never succeed is parked after its attempts; all others count."""
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        if event.data["n"] == 3:
+            raise ValueError("three is bad")
+        await world.note(event, tx)
+
+    consumer = await world.consumer(handler, max_attempts=3)
+    await send(world.transport, *(event(world.clock, n) for n in range(6)))
+
+    for _ in range(20):
+        await consumer.step()
+        world.clock.advance(timedelta(seconds=10))
+
+    assert [0, 1, 2, 4, 5] == sorted(world.effects)
+    (letter,) = await world.ledger.letters()
+    assert ("ValueError", "three is bad", 3) == (
+        letter["reason"],
+        letter["detail"],
+        letter["attempts"],
+    )
+
+
+async def test_later_messages_of_a_failing_key_wait_for_it(world: World) -> None:
+    """The order of a key holds across retries; other keys go on meanwhile."""
+    failing = [True, True]
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        if event.data["n"] == 1 and failing:
+            failing.pop()
+            raise ValueError("not yet")
+        await world.note(event, tx)
+
+    consumer = await world.consumer(handler)
+    keyed = [event(world.clock, n, key="a" if n < 4 else "b") for n in range(1, 6)]
+    await send(world.transport, *keyed)
+    await consumer.step()
+    before = list(world.effects)
+    await send(world.transport, event(world.clock, 6, key="a"))
+
+    for _ in range(10):
+        await consumer.step()
+        world.clock.advance(timedelta(seconds=10))
+
+    assert [4, 5] == before
+    assert [1, 2, 3, 6] == [n for n in world.effects if n not in {4, 5}]
+
+
+async def test_a_handler_can_park_at_once(world: World) -> None:
+    """`Park` needs no attempts."""
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        raise Park("never")
+
+    consumer = await world.consumer(handler)
+    await send(world.transport, event(world.clock, 1))
+
+    await consumer.drain()
+
+    assert ["never"] == [letter["reason"] for letter in await world.ledger.letters()]
+    assert 0 == consumer.waiting
+
+
+async def test_undecodable_bytes_are_parked_with_all_that_is_known(world: World) -> None:
+    """Bytes that are no event go to the dead letters at once, raw."""
+    consumer = await world.consumer(world.note)
+    await world.transport.publish([Outgoing(topic="orders.placed", key=None, value=b"\xff{")])
+    await send(world.transport, event(world.clock, 1))
+
+    await consumer.drain()
+
+    (letter,) = await world.ledger.letters()
+    assert ("undecodable", b"\xff{") == (letter["reason"], letter["value"])
+    assert [1] == world.effects
