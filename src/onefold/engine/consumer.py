@@ -17,23 +17,24 @@ What dies where:
 import logging
 from asyncio import TaskGroup
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
 from onefold.engine.delivery import Delivery, Handler, HandlerTransaction, Surroundings
 from onefold.errors import (
     CommitUnknown,
+    InvalidEvent,
     OnefoldError,
     StoreContended,
     StoreUnavailable,
 )
-from onefold.ports.ledger import DeadLetter, Ledger, Span
+from onefold.ports.ledger import DeadLetter, Ledger, Span, letter_message
 from onefold.ports.transport import Message, Partition, Subscription
 from onefold.ports.unit_of_work import Claimed, Transaction, UnitOfWork
 
@@ -162,6 +163,35 @@ class Consumer:
         await self._handle([*due, *(d for d in fresh if not self._must_wait(d))])
         await self._balance()
         return bool(due or messages)
+
+    async def replay_asked(self, *, limit: int = 100) -> int:
+        """
+        Apply dead letters whose replay was asked for, oldest first; how many were tried.
+
+        Each under its own event's inbox id, in a transaction of its own: what did succeed
+        meanwhile is not applied again. What fails again is parked again.
+        """
+        asked = await self._ledger.letters(consumer=self.spec.name, state="asked", limit=limit)
+        for letter in asked:
+            await self._replay(letter)
+        return len(asked)
+
+    async def _replay(self, letter: Mapping[str, Any]) -> None:
+        delivery = Delivery.of(letter_message(letter))
+        now = self._around.clock.now()
+        try:
+            if delivery.undecodable is not None:
+                raise delivery.undecodable
+            async with self._uow.begin() as tx:
+                (claimed,) = await tx.claim_many(self.spec.name, [delivery.claim], now=now)
+                if claimed is Claimed.FIRST:
+                    await self._run_handlers(tx, [delivery], [0])
+                await self._ledger.replayed(tx, letter["id"], now=now)
+        except (_HandlerFailed, InvalidEvent) as failure:
+            error = failure.error if isinstance(failure, _HandlerFailed) else failure
+            log.warning("replay of %s failed again: %s", letter["id"], error)
+            note = f"{_reason(error)}: {error}"
+            await self._ledger.move([letter["id"]], to="parked", note=note, now=now)
 
     async def drain(self) -> None:
         """Step until nothing is there and nothing waits for a retry that is due."""

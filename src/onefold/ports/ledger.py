@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from onefold.ports.transport import Partition
+from onefold.ports.transport import Message, Partition
 from onefold.ports.unit_of_work import Transaction
 
 
@@ -89,7 +89,12 @@ class Ledger(Protocol):
         reason: str | None = None,
         limit: int = 100,
     ) -> Sequence[Mapping[str, Any]]:
-        """Dead letters with their `id` and `state`: `parked`, `asked`, `replayed`, `discarded`."""
+        """
+        Dead letters, the oldest first, as flat rows.
+
+        With `id`, `topic`, `partition` (its number), header values in hexadecimal, and
+        `state`: `parked`, `asked`, `replayed` or `discarded`.
+        """
         ...
 
     async def move(
@@ -101,3 +106,15 @@ class Ledger(Protocol):
     async def replayed(self, tx: Transaction, id_: str, *, now: datetime) -> None:
         """Note that a letter was applied after all, in the transaction that applied it."""
         ...
+
+
+def letter_message(letter: Mapping[str, Any]) -> Message:
+    """The message of a dead letter that `Ledger.letters` gave, as it was received."""
+    return Message(
+        partition=Partition(letter["topic"], letter["partition"]),
+        position=letter["position"],
+        key=letter["key"],
+        value=letter["value"],
+        headers=[(name, bytes.fromhex(value)) for name, value in letter["headers"]],
+        sent_at=letter["parked_at"],
+    )

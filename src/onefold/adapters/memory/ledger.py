@@ -50,7 +50,15 @@ class MemoryLedger:
         assert isinstance(tx, MemoryTransaction)  # noqa: S101 (the same adapter's)
         id_ = "/".join(map(str, (letter.consumer, *letter.partition, letter.position)))
         parked = tx.records.setdefault("dead letters", {})
-        parked.setdefault(id_, asdict(letter) | {"id": id_, "state": "parked", "note": None})
+        flat = asdict(letter) | {
+            "id": id_,
+            "topic": letter.partition.topic,
+            "partition": letter.partition.number,
+            "headers": [[name, value.hex()] for name, value in letter.headers],
+            "state": "parked",
+            "note": None,
+        }
+        parked.setdefault(id_, flat)
 
     async def letters(
         self,
