@@ -107,7 +107,7 @@ class Relay:
         ]
         if not await self._outbox.mark(shipment, sent=sent, failed=failed, now=clock.now()):
             log.warning("shard %d was taken over; its events are sent again", shipment.shard)
-        return bool(sent)
+        return True
 
     async def _publish(self, shipment: Shipment) -> Sequence[BaseException | None]:
         outgoing = [self._routes.outgoing(waiting.event) for waiting in shipment.waiting]

@@ -21,12 +21,25 @@ from onefold.ports.unit_of_work import Claimed, InboxClaim, judge_claims
 FEATURES = Features(name="memory", sql=False, parallel_writers=False, survives_process=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutboxRow:
+    """One published event; replaced, never changed, so that a copy of the state can roll back."""
+
+    position: int
+    event: Event
+    published_at: datetime
+    attempts: int = 0
+    next_at: datetime | None = None
+    sent: bool = False
+    dead: bool = False
+
+
 @dataclass(kw_only=True)
 class MemoryState:
     """Everything committed; a transaction works on a copy and swaps it in at its commit."""
 
     claims: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    outbox: dict[str, Event] = field(default_factory=dict)
+    outbox: dict[str, OutboxRow] = field(default_factory=dict)
     deadlines: dict[tuple[str, str], Deadline] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
 
@@ -80,7 +93,8 @@ class MemoryTransaction:
     async def publish(self, *events: Event, now: datetime) -> None:
         outbox = self._open().outbox
         for event in events:
-            outbox.setdefault(event.id, event)
+            row = OutboxRow(position=len(outbox) + 1, event=event, published_at=now)
+            outbox.setdefault(event.identity, row)
 
     async def schedule(
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
@@ -130,16 +144,6 @@ class MemoryUnitOfWork:
 
     async def aclose(self) -> None:
         """Nothing is held."""
-
-
-class MemoryOutbox:
-    """See `ports.outbox.Outbox`."""
-
-    def __init__(self, uow: MemoryUnitOfWork) -> None:
-        self._uow = uow
-
-    async def unsent(self, *, limit: int) -> Sequence[Event]:
-        return list(self._uow.committed.outbox.values())[:limit]
 
 
 class MemoryDeadlines:

@@ -83,7 +83,7 @@ class SqlTransaction:
     async def publish(self, *events: Event, now: datetime) -> None:
         rows = [
             {
-                "event_id": event.id,
+                "event_id": event.identity,
                 "event_type": event.type,
                 "key": event.key,
                 "body": encode_native(event),
