@@ -16,8 +16,8 @@ def upgrade() -> None:
     op.create_table(
         "onefold_claims",
         sa.Column("consumer", sa.String(length=64), nullable=False),
-        sa.Column("source", sa.String(length=512), nullable=False),
-        sa.Column("event_id", sa.String(length=512), nullable=False),
+        sa.Column("source", sa.String(length=255), nullable=False),
+        sa.Column("event_id", sa.String(length=255), nullable=False),
         sa.Column("state", sa.String(length=9), nullable=False),
         sa.Column("fence", sa.BigInteger(), nullable=False),
         sa.Column("owner", sa.String(length=255), nullable=False),
@@ -47,8 +47,8 @@ def upgrade() -> None:
     op.create_table(
         "onefold_unprotected",
         sa.Column("consumer", sa.String(length=64), nullable=False),
-        sa.Column("source", sa.String(length=512), nullable=False),
-        sa.Column("event_id", sa.String(length=512), nullable=False),
+        sa.Column("source", sa.String(length=255), nullable=False),
+        sa.Column("event_id", sa.String(length=255), nullable=False),
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
         sa.Column("times", sa.Integer(), nullable=False),
         sa.Column("processed_at", _INSTANT, nullable=False),
@@ -65,13 +65,3 @@ def _count_fences() -> None:
         return
     op.execute("CREATE TABLE onefold_fences (last INTEGER NOT NULL)")
     op.execute("INSERT INTO onefold_fences (last) VALUES (0)")
-
-
-def downgrade() -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute("DROP SEQUENCE onefold_fence")
-    else:
-        op.drop_table("onefold_fences")
-    op.drop_table("onefold_unprotected")
-    op.drop_index("ix_onefold_claims_forget_at", "onefold_claims")
-    op.drop_table("onefold_claims")
