@@ -24,16 +24,16 @@ class World:
         self.uow = MemoryUnitOfWork()
         self.outbox = MemoryOutbox(self.uow)
         self._build = build
-
-    async def run(self, reaper: Reaper) -> None:
-        """One process: publish what is to be published once, then relay all of it."""
         facts: dict[str, Any] = {"source": "s", "now": self.clock.now()}
-        events = [
+        self.events = [
             Event.new("t", {"n": n}, key="ab"[n % 2], random=Random(n).randbytes, **facts)
             for n in range(4)
         ]
+
+    async def run(self, reaper: Reaper) -> None:
+        """One process: publish what is to be published once, then relay all of it."""
         async with self.uow.begin() as tx:
-            await tx.publish(*events, now=self.clock.now())
+            await tx.publish(*self.events, now=self.clock.now())
         self.clock.advance(timedelta(minutes=1))  # a lease of the process before has ended
         relay = self._build(
             Mortal(self.outbox, reaper, "outbox"),
