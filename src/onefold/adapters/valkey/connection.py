@@ -1,0 +1,257 @@
+"""
+One connection to a Valkey or Redis server, shared by any number of tasks.
+
+Commands are written as they come and the replies handed out in their order, so concurrent
+callers wait for the network together and not for each other. The client's own pool, which
+gives each command a connection to itself, took about twice the time (benchmarks/guard.py).
+
+Everything sent here may be sent again: the scripts give the same answer to the same lease.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Protocol
+
+from redis.asyncio import ConnectionPool
+from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import NoScriptError, ResponseError
+
+from onefold.adapters.valkey.errors import DRIVER_ERRORS, at_the_border
+from onefold.errors import InvalidSetting
+
+__all__ = ["Server", "ValkeyCluster", "ValkeyServer", "connect", "script"]
+
+
+class Script:
+    """The text of a script and the name under which a server remembers it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text.encode()
+        self.sha = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+
+def script(name: str) -> Script:
+    """The script of that name in `scripts/`."""
+    home = files("onefold.adapters.valkey") / "scripts"
+    return Script((home / f"{name}.lua").read_text("utf-8"))
+
+
+class Server(Protocol):
+    """Where scripts run."""
+
+    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
+        """
+        Run *script*. One round trip; one more when the server has forgotten it.
+
+        Raises:
+            StoreUnavailable: it may have run; running it again is safe.
+            StoreFailed: the server refused.
+        """
+        ...
+
+    def scan(self, pattern: bytes, *, count: int) -> AsyncIterator[Sequence[bytes]]:
+        """Walk the keys that match, in portions; those that come or go may be missed."""
+        ...
+
+    async def eviction(self) -> Mapping[str, Any]:
+        """The `memory` section of `INFO`: `maxmemory` and `maxmemory_policy` are in it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection. Safe twice."""
+        ...
+
+
+def connect(url: str, *, wait_s: float = 5.0) -> Server:
+    """
+    The server that *url* names; connected with the first call.
+
+    Args:
+        url: `valkey://[user:password@]host[:port][/database]`, or `redis:`, `valkeys:` and
+            `rediss:` (TLS), `unix:`; with `cluster+` before it for a cluster.
+        wait_s: How long to wait for a connection or an answer.
+
+    Raises:
+        InvalidSetting: no such URL; nothing was opened.
+    """
+    plain = url.removeprefix("cluster+")
+    if plain.startswith("valkey"):
+        plain = "redis" + plain.removeprefix("valkey")
+    try:
+        if url.startswith("cluster+"):
+            return ValkeyCluster(plain, wait_s=wait_s)
+        return ValkeyServer(plain, wait_s=wait_s)
+    except ValueError as wrong:
+        raise InvalidSetting("valkey_url", str(wrong)) from None
+
+
+def packed(parts: Sequence[bytes]) -> bytes:
+    """A command in RESP, as both versions of the protocol have it."""
+    out = [b"*%d\r\n" % len(parts)]
+    for part in parts:
+        out += (b"$%d\r\n" % len(part), part, b"\r\n")
+    return b"".join(out)
+
+
+class _Line:
+    """One open connection: what was sent and not answered, and the task that reads."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._reader = asyncio.create_task(self._read(), name="valkey replies")
+
+    @property
+    def open(self) -> bool:
+        return self._connection.is_connected and not self._reader.done()
+
+    async def ask(self, command: bytes) -> Any:
+        """Send *command* and wait for its reply."""
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # Nothing waits between these two: the order of waiting is the order on the wire.
+        self._waiting.append(reply)
+        await self._connection.send_packed_command((command,), check_health=False)
+        return await reply
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                self._answer(await self._reply())
+        except DRIVER_ERRORS as error:
+            self._fail(error)
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except ResponseError as refusal:  # of one command; the connection is fine
+            return refusal
+
+    def _answer(self, reply: Any) -> None:
+        future = self._waiting.popleft()
+        if future.done():  # its caller was cancelled
+            return
+        if isinstance(reply, Exception):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
+
+    def _fail(self, error: Exception) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(ConnectionLost(str(error)))
+
+    async def close(self) -> None:
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
+        self._fail(ConnectionLost("the connection was closed"))
+        await self._connection.disconnect(nowait=True)
+
+
+class ValkeyServer:
+    """See `Server`. A lost connection is opened again, and what it may have lost sent again."""
+
+    def __init__(self, url: str, *, wait_s: float) -> None:
+        self._pool = ConnectionPool.from_url(
+            url, protocol=2, socket_timeout=None, socket_connect_timeout=wait_s
+        )
+        self._wait_s = wait_s
+        self._line: _Line | None = None
+        self._opening = asyncio.Lock()
+
+    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
+        rest = (b"%d" % len(keys), *keys, *args)
+        with at_the_border():
+            try:
+                return await self._ask(b"EVALSHA", script.sha, *rest)
+            except NoScriptError:
+                return await self._ask(b"EVAL", script.text, *rest)
+
+    async def scan(self, pattern: bytes, *, count: int) -> AsyncIterator[Sequence[bytes]]:
+        cursor = b"0"
+        while True:
+            with at_the_border():
+                match = (b"MATCH", pattern, b"COUNT", b"%d" % count)
+                cursor, keys = await self._ask(b"SCAN", cursor, *match)
+            yield keys
+            if cursor == b"0":
+                return
+
+    async def eviction(self) -> Mapping[str, Any]:
+        with at_the_border():
+            text = (await self._ask(b"INFO", b"memory")).decode()
+        return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+
+    async def aclose(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
+
+    async def _ask(self, *parts: bytes) -> Any:
+        command = packed(parts)
+        try:
+            return await self._ask_once(command)
+        except ConnectionLost:
+            return await self._ask_once(command)
+
+    async def _ask_once(self, command: bytes) -> Any:
+        line = self._line
+        if line is None or not line.open:
+            line = await self._opened()
+        try:
+            async with asyncio.timeout(self._wait_s):
+                return await line.ask(command)
+        except TimeoutError:
+            await self._drop(line)  # what else waits there has waited in vain too
+            raise
+
+    async def _opened(self) -> _Line:
+        async with self._opening:
+            if self._line is not None and self._line.open:  # another task was faster
+                return self._line
+            await self.aclose()
+            connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+            await connection.connect()
+            self._line = _Line(connection)
+            return self._line
+
+    async def _drop(self, line: _Line) -> None:
+        if self._line is line:
+            self._line = None
+            await line.close()
+
+
+class ValkeyCluster:
+    """See `Server`, for a cluster: the client finds the node of a slot and follows moves."""
+
+    def __init__(self, url: str, *, wait_s: float) -> None:
+        self._client = RedisCluster.from_url(
+            url, protocol=2, socket_timeout=wait_s, socket_connect_timeout=wait_s
+        )
+
+    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
+        rest: tuple[bytes, ...] = (b"%d" % len(keys), *keys, *args)
+        with at_the_border():
+            try:
+                return await self._client.execute_command("EVALSHA", script.sha, *rest)
+            except NoScriptError:
+                return await self._client.execute_command("EVAL", script.text, *rest)
+
+    async def scan(self, pattern: bytes, *, count: int) -> AsyncIterator[Sequence[bytes]]:
+        with at_the_border():
+            async for key in self._client.scan_iter(match=pattern, count=count):
+                yield [key]
+
+    async def eviction(self) -> Mapping[str, Any]:
+        with at_the_border():
+            memory: Mapping[str, Any] = await self._client.info(
+                "memory", target_nodes=self._client.get_random_node()
+            )
+        return memory
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
