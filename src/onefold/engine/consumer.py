@@ -29,9 +29,12 @@ from onefold.core.envelope import Event
 from onefold.engine.delivery import Delivery, Handler, HandlerTransaction, Surroundings
 from onefold.errors import (
     CommitUnknown,
+    ConstraintViolated,
+    IllegalTransition,
     InvalidEvent,
     OnefoldError,
     StoreContended,
+    StoreFailed,
     StoreUnavailable,
 )
 from onefold.ports.ledger import DeadLetter, Ledger, Span, letter_message
@@ -359,7 +362,11 @@ class Consumer:
 
     async def _transact(self, part: Sequence[Delivery]) -> None:
         """One transaction for all of *part*."""
-        verdicts = await self._patiently(lambda: self._transact_once(part))
+        try:
+            verdicts = await self._patiently(lambda: self._transact_once(part))
+        except (ConstraintViolated, StoreFailed, IllegalTransition) as error:
+            # Only the commit told: a deferred constraint, or an error that a handler swallowed.
+            raise _HandlerFailed(None, error) from error
         self._count(part, verdicts)
 
     async def _transact_once(self, part: Sequence[Delivery]) -> Sequence[Claimed]:
