@@ -69,6 +69,11 @@ async def renew_one(guard: Guard, lease: Lease, *, now: datetime = NOW) -> Lease
     return answer
 
 
+def kind_of(verdict: Verdict) -> type[Verdict]:
+    """Which of the three it is; an adapter may give classes derived from them."""
+    return next(kind for kind in (Lease, Busy, Done) if isinstance(verdict, kind))
+
+
 class GuardContract:
     """
     Subclass, return a fresh guard, and pytest does the rest.
@@ -503,7 +508,7 @@ class GuardContract:
             verdicts = await claim_all(guard, [claim_of(id_) for id_ in batch])
 
         assert [verdict.key.event_id for verdict in verdicts] == batch
-        assert [type(verdict) for verdict in verdicts] == [Lease, Lease, Done, Busy]
+        assert [kind_of(verdict) for verdict in verdicts] == [Lease, Lease, Done, Busy]
 
     async def test_a_batch_confirms_each_for_itself(self) -> None:
         """One lost lease of a batch does not keep the others from being completed."""
@@ -518,7 +523,7 @@ class GuardContract:
             )
 
         assert list(answers) == [True, False, True]
-        assert [type(verdict) for verdict in verdicts] == [Busy, Done, Done]
+        assert [kind_of(verdict) for verdict in verdicts] == [Busy, Done, Done]
         assert [v.result for v in verdicts if isinstance(v, Done)] == [b"b", b"c"]
 
     async def test_a_batch_renews_and_releases_each_for_itself(self) -> None:
