@@ -16,7 +16,7 @@ from onefold.adapters.claim_record import Record, lease_of, told
 from onefold.adapters.sql.confirm_in import ConfirmsInside
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.dialects.postgres import FEATURES
-from onefold.adapters.sql.errors import at_the_border
+from onefold.adapters.sql.errors import DRIVER_ERRORS, at_the_border
 from onefold.core.claim import State
 from onefold.errors import StoreContended
 from onefold.ports.features import Features
@@ -110,7 +110,14 @@ async def _fetch(engine: AsyncEngine, statement: str, *arguments: Any) -> list[A
         async with engine.connect() as connection:
             driver = (await connection.get_raw_connection()).driver_connection
             assert driver is not None  # noqa: S101 (a checked-out connection has its driver's)
-            return await driver.fetch(statement, *arguments)  # type: ignore[no-any-return]
+            try:
+                return await driver.fetch(statement, *arguments)  # type: ignore[no-any-return]
+            except DRIVER_ERRORS:
+                # The pool does not see errors of the driver's own calls, and would hand the
+                # dead connection out for ever (test_a_lost_connection_is_store_unavailable).
+                if driver.is_closed():
+                    await connection.invalidate()
+                raise
 
 
 def _columns(keys: Sequence[ClaimKey]) -> tuple[list[str], list[str], list[str]]:
