@@ -1,7 +1,8 @@
 """The Valkey guard and a real server: round trips, expiry, restarts, clusters."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -23,6 +24,8 @@ from onefold.testing.contracts.guard import (
     lease_one,
     release_one,
 )
+
+Relay = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture
@@ -205,3 +208,71 @@ async def test_leases_last_as_long_as_they_were_asked_for(
     ttl = await client.pttl(f"{valkey.prefix}:{{grades}}:0::e1")
 
     assert ttl > month // timedelta(milliseconds=1)
+
+
+@asynccontextmanager
+async def _listening(handle: Relay) -> AsyncIterator[int]:
+    """A server on a port of its own, whose connections are over when the block is."""
+    over: list[asyncio.Event] = []
+
+    async def until_over(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        over.append(asyncio.Event())
+        mine = over[-1]
+        try:
+            await handle(reader, writer)
+        finally:
+            writer.transport.abort()
+            mine.set()
+
+    async with await asyncio.start_server(until_over, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        for each in over:
+            await each.wait()
+
+
+async def test_a_server_that_does_not_answer_is_store_unavailable(valkey: Valkey) -> None:
+    """A caller waits as long as it was told to, and no longer."""
+
+    async def mute(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while await reader.read(1024):
+                pass
+
+    async with _listening(mute) as port:
+        server = connect(f"valkey://127.0.0.1:{port}", wait_s=0.1)
+
+        with pytest.raises(StoreUnavailable):
+            await claim_one(ValkeyGuard(server, prefix=valkey.prefix), claim_of("e1"))
+        await server.aclose()
+
+
+async def test_a_connection_lost_within_a_call_is_tried_once_more(valkey: Valkey) -> None:
+    """The claim may have been taken: the same owner gets the same lease."""
+    host, port = valkey.url.removeprefix("valkey://").split(":")
+    cut = asyncio.Event()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass everything on, but drop the first script's reply and the connection."""
+        up_reader, up_writer = await asyncio.open_connection(host, int(port))
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                up_writer.write(data)
+                answer = await up_reader.read(65536)
+                if b"EVAL" in data and not cut.is_set():
+                    cut.set()
+                    break
+                writer.write(answer)
+        up_writer.close()
+        await up_writer.wait_closed()
+
+    async with _listening(relay) as between:
+        server = connect(f"valkey://127.0.0.1:{between}")
+        guard = ValkeyGuard(server, prefix=valkey.prefix)
+
+        held = await lease_one(guard, claim_of("e1"), owner="me")
+        again = await lease_one(guard, claim_of("e1"), owner="me")
+        await server.aclose()
+
+    assert cut.is_set()
+    assert held == again
+    assert held.attempt == 1

@@ -2,8 +2,9 @@
 One connection to a Valkey or Redis server, shared by any number of tasks.
 
 Commands are written as they come and the replies handed out in their order, so concurrent
-callers wait for the network together and not for each other. The client's own pool, which
-gives each command a connection to itself, took about twice the time (benchmarks/guard.py).
+callers wait for the network together and not for each other. The client library opens the
+connection and then only looks on: its pool and its streams took two to three times the
+processor time of a call (benchmarks/guard.py).
 
 Everything sent here may be sent again: the scripts give the same answer to the same lease.
 """
@@ -20,7 +21,7 @@ from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, ResponseError
 
-from onefold.adapters.valkey.errors import DRIVER_ERRORS, at_the_border
+from onefold.adapters.valkey.errors import at_the_border
 from onefold.errors import InvalidSetting
 
 __all__ = ["Server", "ValkeyCluster", "ValkeyServer", "connect", "script"]
@@ -97,59 +98,115 @@ def packed(parts: Sequence[bytes]) -> bytes:
     return b"".join(out)
 
 
-class _Line:
-    """One open connection: what was sent and not answered, and the task that reads."""
+class _More(Exception):
+    """The bytes end within a reply."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+
+def parsed(data: bytes, at: int) -> tuple[Any, int]:
+    """
+    The reply of RESP 2 that begins at *at*, and where it ends; an error as a value.
+
+    Raises:
+        _More: it is not complete yet.
+    """
+    line_end = data.find(b"\r\n", at)
+    if line_end < 0:
+        raise _More
+    kind, line, after = data[at : at + 1], data[at + 1 : line_end], line_end + 2
+    if kind == b"$":
+        return _bulk(data, int(line), after)
+    if kind == b"*":
+        return _array(data, int(line), after)
+    if kind == b":":
+        return int(line), after
+    if kind == b"-":
+        text = line.decode("utf-8", "replace")
+        return (NoScriptError if text.startswith("NOSCRIPT") else ResponseError)(text), after
+    return line, after
+
+
+def _bulk(data: bytes, size: int, at: int) -> tuple[bytes | None, int]:
+    if size < 0:
+        return None, at
+    if len(data) < at + size + 2:
+        raise _More
+    return data[at : at + size], at + size + 2
+
+
+def _array(data: bytes, size: int, at: int) -> tuple[list[Any] | None, int]:
+    if size < 0:
+        return None, at
+    items = []
+    for _ in range(size):
+        item, at = parsed(data, at)
+        items.append(item)
+    return items, at
+
+
+class _Line(asyncio.Protocol):
+    """
+    One open connection: what was sent and not answered.
+
+    The client library opens it (addresses, TLS, passwords); from then on the bytes are ours.
+    """
+
+    def __init__(self, connection: Any, wait_s: float) -> None:
+        self._connection, self._wait_s = connection, wait_s
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[asyncio.Future[Any]] = deque()
-        self._reader = asyncio.create_task(self._read(), name="valkey replies")
+        self._unread = b""
+        self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001
+        self._transport.set_protocol(self)
 
     @property
     def open(self) -> bool:
-        return self._connection.is_connected and not self._reader.done()
+        return not self._transport.is_closing()
 
     async def ask(self, command: bytes) -> Any:
-        """Send *command* and wait for its reply."""
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        """Send *command* and wait for its reply; TimeoutError when none comes in time."""
+        reply: asyncio.Future[Any] = self._loop.create_future()
         # Nothing waits between these two: the order of waiting is the order on the wire.
         self._waiting.append(reply)
-        await self._connection.send_packed_command((command,), check_health=False)
-        return await reply
-
-    async def _read(self) -> None:
+        self._transport.write(command)
+        timer = self._loop.call_later(self._wait_s, _give_up, reply)
         try:
-            while True:
-                self._answer(await self._reply())
-        except DRIVER_ERRORS as error:
-            self._fail(error)
+            return await reply
+        finally:
+            timer.cancel()
 
-    async def _reply(self) -> Any:
+    def data_received(self, data: bytes) -> None:
+        data, at = self._unread + data, 0
         try:
-            return await self._connection.read_response()
-        except ResponseError as refusal:  # of one command; the connection is fine
-            return refusal
+            while at < len(data):
+                reply, at = parsed(data, at)
+                self._answer(reply)
+        except _More:
+            pass
+        self._unread = data[at:]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(ConnectionLost(str(exc or "closed by the server")))
 
     def _answer(self, reply: Any) -> None:
         future = self._waiting.popleft()
-        if future.done():  # its caller was cancelled
+        if future.done():  # its caller was cancelled, or has waited for too long
             return
         if isinstance(reply, Exception):
             future.set_exception(reply)
         else:
             future.set_result(reply)
 
-    def _fail(self, error: Exception) -> None:
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(ConnectionLost(str(error)))
-
     async def close(self) -> None:
-        self._reader.cancel()
-        await asyncio.wait([self._reader])
-        self._fail(ConnectionLost("the connection was closed"))
+        self._transport.abort()
         await self._connection.disconnect(nowait=True)
+
+
+def _give_up(reply: "asyncio.Future[Any]") -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError("no reply in time"))
 
 
 class ValkeyServer:
@@ -203,8 +260,7 @@ class ValkeyServer:
         if line is None or not line.open:
             line = await self._opened()
         try:
-            async with asyncio.timeout(self._wait_s):
-                return await line.ask(command)
+            return await line.ask(command)
         except TimeoutError:
             await self._drop(line)  # what else waits there has waited in vain too
             raise
@@ -215,8 +271,13 @@ class ValkeyServer:
                 return self._line
             await self.aclose()
             connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-            await connection.connect()
-            self._line = _Line(connection)
+            try:
+                async with asyncio.timeout(self._wait_s):  # the greetings too
+                    await connection.connect()
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+            self._line = _Line(connection, self._wait_s)
             return self._line
 
     async def _drop(self, line: _Line) -> None:

@@ -42,7 +42,10 @@ _PASSING = (
     EOFError,
 )
 # Replies without a class of their own (the server's error codes, first word of the text).
-_PASSING_CODES = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "CLUSTERDOWN")
+_PASSING_CODES = frozenset(
+    {"BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"}
+    | {"OOM", "READONLY", "MOVED", "ASK"}
+)
 
 
 def translate(error: Exception) -> OnefoldError:

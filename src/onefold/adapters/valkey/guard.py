@@ -19,11 +19,10 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from onefold.adapters.claim_record import Record, told
 from onefold.adapters.valkey.connection import Script, Server, script
 from onefold.errors import InvalidSetting
 from onefold.ports.features import Features
-from onefold.ports.guard import Claim, ClaimKey, Confirmation, Lease, Verdict
+from onefold.ports.guard import Busy, Claim, ClaimKey, Confirmation, Done, Lease, Verdict
 
 __all__ = ["ValkeyGuard"]
 
@@ -94,20 +93,20 @@ class ValkeyGuard:
     async def claim(
         self, claims: Sequence[Claim], *, owner: str, now: datetime, lease: timedelta
     ) -> Sequence[Verdict]:
-        head = (
-            owner.encode(),
-            _instant(now),
-            _instant(now + lease),
-            self._ttl(max(lease, self._idle)),
-            b"%d" % _floor(now),
-        )
+        until, ends, me = now + lease, _instant(now + lease), owner.encode()
+        ttl = self._ttl(max(lease, self._idle))
+        head = (me, _instant(now), ends, ttl, b"%d" % _floor(now))
 
         async def take(consumer: str, of_one: Sequence[Claim]) -> Sequence[Verdict]:
-            keys = [self._fence_key(consumer), *(self._key(claim.key) for claim in of_one)]
+            prefix = self._prefix_of(consumer)
+            keys = [prefix + b"fence", *(prefix + _rest(claim.key) for claim in of_one)]
             args = [*head, *(claim.fingerprint for claim in of_one)]
             records = await self._server.run(_CLAIM, keys, args)
             return [
-                told(claim, _record(record), owner=owner)
+                # Most are new leases, whose end need not be read.
+                _lease(claim.key, record, until)
+                if record[17:35] == ends and record[76:] == me and record[:1] == b"L"
+                else _told(claim, record, me)
                 for claim, record in zip(of_one, records, strict=True)
             ]
 
@@ -169,8 +168,11 @@ class ValkeyGuard:
         head: tuple[bytes, ...],
         args: Sequence[tuple[bytes, ...]],
     ) -> list[bool]:
-        async def run(_: str, of_one: Sequence[tuple[Lease, tuple[bytes, ...]]]) -> list[bool]:
-            keys = [self._key(held.key) for held, _ in of_one]
+        async def run(
+            consumer: str, of_one: Sequence[tuple[Lease, tuple[bytes, ...]]]
+        ) -> list[bool]:
+            prefix = self._prefix_of(consumer)
+            keys = [prefix + _rest(held.key) for held, _ in of_one]
             flat = [part for _, parts in of_one for part in parts]
             digits: bytes = await self._server.run(what, keys, [*head, *flat])
             return [digit == ord("1") for digit in digits]
@@ -180,13 +182,13 @@ class ValkeyGuard:
     def _ttl(self, at_least: timedelta) -> bytes:
         return b"%d" % ((at_least + self._margin) // _MILLISECOND)
 
-    def _fence_key(self, consumer: str) -> bytes:
-        return f"{self._prefix}:{{{_tag(consumer)}}}:fence".encode()
+    def _prefix_of(self, consumer: str) -> bytes:
+        return f"{self._prefix}:{{{_tag(consumer)}}}:".encode()
 
-    def _key(self, key: ClaimKey) -> bytes:
-        consumer, source, event_id = key
-        tag = _tag(consumer)
-        return f"{self._prefix}:{{{tag}}}:{len(source)}:{source}:{event_id}".encode()
+
+def _rest(key: ClaimKey) -> bytes:
+    """The key after its consumer's prefix; begins with a digit, unlike the fence counter's."""
+    return f"{len(key.source)}:{key.source}:{key.event_id}".encode()
 
 
 def _tag(consumer: str) -> str:
@@ -218,21 +220,29 @@ def _floor(now: datetime) -> int:
     return since if 0 <= since < _MOST_FLOOR else 0
 
 
-def _record(record: bytes) -> Record:
-    """Read a record; `scripts/claim.lua` says how it is written."""
-    completed = record[:1] == b"C"
-    instant = _read_instant(record[17:35])
-    return Record(
-        state="completed" if completed else "leased",
+def _lease(key: ClaimKey, record: bytes, until: datetime) -> Lease:
+    return Lease(
+        key=key,
         fence=int(record[1:17]),
-        owner="" if completed else record[76:].decode(),
-        until=instant,
+        until=until,
         attempt=int(record[35:44]),
         fingerprint=record[44:76],
-        completed_at=instant if completed else None,
-        forget_at=_read_instant(record[76:94]) if completed else None,
-        result=record[95:] if completed and record[94:95] == b"+" else None,
     )
+
+
+def _told(claim: Claim, record: bytes, me: bytes) -> Verdict:
+    """What a record means to a claimant; `scripts/claim.lua` says how it is written."""
+    instant = _read_instant(record[17:35])
+    if record[:1] == b"C":
+        return Done(
+            key=claim.key,
+            completed_at=instant,
+            same_content=record[44:76] == claim.fingerprint,
+            result=record[95:] if record[94:95] == b"+" else None,
+        )
+    if record[76:] == me:
+        return _lease(claim.key, record, instant)
+    return Busy(key=claim.key, until=instant)
 
 
 def _consumer_of_claim(claim: Claim) -> str:
