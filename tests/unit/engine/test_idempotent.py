@@ -825,7 +825,7 @@ async def test_any_clients_message_is_the_same_event(message: Any) -> None:
         SimpleNamespace(),
         object(),
     ],
-    ids=repr,
+    ids=lambda wrong: type(wrong).__name__,
 )
 async def test_what_is_no_event_never_reaches_the_handler(message: Any) -> None:
     """Nor the guard (B19)."""
