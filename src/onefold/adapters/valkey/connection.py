@@ -308,10 +308,14 @@ class ValkeyCluster:
                 yield [key]
 
     async def eviction(self) -> Mapping[str, Any]:
+        """Of the first primary that limits its memory and evicts, else of any."""
+        memory: Mapping[str, Any] = {}
         with at_the_border():
-            memory: Mapping[str, Any] = await self._client.info(
-                "memory", target_nodes=self._client.get_random_node()
-            )
+            await self._client.initialize()
+            for node in self._client.get_primaries():
+                memory = await self._client.info("memory", target_nodes=node)
+                if memory["maxmemory"] and memory["maxmemory_policy"] != "noeviction":
+                    break
         return memory
 
     async def aclose(self) -> None:
