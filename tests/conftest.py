@@ -12,6 +12,8 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 from tests.support import School, new_school
+from tests.support_valkey import Valkey
+from tests.support_valkey import started as valkey_started
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import migrate
@@ -165,3 +167,16 @@ async def onefold(database_url: str, clock: ManualClock) -> AsyncIterator[Onefol
 async def school(onefold: Onefold) -> School:
     """A fresh school over the test's database."""
     return await new_school(onefold)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[str]:
+    """The URL of a real Valkey server."""
+    with valkey_started() as url:
+        yield url
+
+
+@pytest.fixture
+def valkey(valkey_server: str) -> Valkey:
+    """A real Valkey server, and a prefix for this test's keys."""
+    return Valkey(valkey_server, f"test-{next(_numbers)}")

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryOutbox, MemoryUnitOfWork
+from onefold.adapters.memory.outbox import MemoryOutbox
+from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
 from onefold.testing.contracts import (
     Contract,
     DeadlinesContract,

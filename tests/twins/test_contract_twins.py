@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, select
 
+from onefold.adapters.memory.outbox import MemoryOutbox
 from onefold.adapters.memory.unit_of_work import (
     MemoryDeadlines,
-    MemoryOutbox,
     MemoryState,
     MemoryTransaction,
     MemoryUnitOfWork,
+    OutboxRow,
 )
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.deadlines import SqlDeadlines
@@ -167,7 +168,7 @@ class ClaimsOutside(Wrapped):
 
     async def claim(self, consumer: str, event_id: str, *, now: datetime) -> bool:
         first = await self._tx.claim(consumer, event_id, now=now)
-        self._uow.committed.claims[consumer, event_id] = now
+        self._uow.committed.claims[consumer, event_id] = b""
         return bool(first)
 
 
@@ -194,8 +195,10 @@ class PublishesOutside(Wrapped):
     async def publish(self, *events: Event, now: datetime) -> None:
         await self._tx.publish(now=now)
         for event in events:
-            self._uow.committed.outbox.setdefault(event.identity, encode_native(event))
-            self._tx._draft.outbox.setdefault(event.identity, encode_native(event))
+            for outbox in (self._uow.committed.outbox, self._tx._draft.outbox):
+                place = len(outbox) + 1
+                row = OutboxRow(position=place, body=encode_native(event), published_at=now)
+                outbox.setdefault(event.identity, row)
 
 
 class PublishesAgain(Wrapped):

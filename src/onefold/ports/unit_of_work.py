@@ -1,9 +1,10 @@
 """One transaction for a domain's rows, the inbox, the outbox and the deadlines."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from enum import Enum, auto
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import CursorResult, Executable, Table
 
@@ -12,6 +13,21 @@ from onefold.errors import FieldProblem, InvalidInput, StoreContended
 from onefold.ports.features import Features
 
 T = TypeVar("T")
+
+
+class InboxClaim(NamedTuple):
+    """One event that a consumer is about to apply."""
+
+    event_id: str  # the event's identity
+    fingerprint: bytes  # SHA-256 of its content
+
+
+class Claimed(Enum):
+    """What an inbox says of a claim."""
+
+    FIRST = auto()  # this transaction applies it
+    REPEATED = auto()  # it was applied before
+    CONFLICT = auto()  # the id was applied before with other content
 
 
 class Transaction(Protocol):
@@ -92,6 +108,20 @@ class Transaction(Protocol):
         Raises:
             InvalidInput: a name is empty or too long; nothing was claimed.
             Others: as `execute`.
+        """
+        ...
+
+    async def claim_many(
+        self, consumer: str, claims: Sequence[InboxClaim], *, now: datetime
+    ) -> Sequence[Claimed]:
+        """
+        As `claim`, for a whole poll: one round trip, one more when any is not the first.
+
+        Ids are taken in their order, so that two overlapping calls cannot deadlock. Of an id
+        that comes twice in *claims* the first is FIRST, the others are compared with it.
+
+        Raises:
+            As `execute`.
         """
         ...
 
@@ -226,3 +256,28 @@ def _aware(field: str, value: datetime) -> FieldProblem | None:
     if value.tzinfo is not None:
         return None
     return FieldProblem(field, "instant", "expected an instant with its time zone")
+
+
+def judge_claims(
+    claims: Sequence[InboxClaim], new: Collection[str], content: Mapping[str, bytes]
+) -> list[Claimed]:
+    """
+    The verdict on each claim: what every adapter's `claim_many` answers.
+
+    Args:
+        claims: What was claimed.
+        new: The ids that this transaction was the first to claim.
+        content: The fingerprint recorded for each id; an empty one matches any.
+    """
+    unseen = set(new)
+    verdicts = []
+    for claim in claims:
+        recorded = content[claim.event_id]
+        if claim.event_id in unseen:
+            unseen.discard(claim.event_id)
+            verdicts.append(Claimed.FIRST)
+        elif recorded and claim.fingerprint and recorded != claim.fingerprint:
+            verdicts.append(Claimed.CONFLICT)
+        else:
+            verdicts.append(Claimed.REPEATED)
+    return verdicts

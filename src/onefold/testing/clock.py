@@ -1,5 +1,6 @@
 """A clock that stands still until it is told to move."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 
@@ -22,3 +23,8 @@ class ManualClock:
         if now.tzinfo is None:
             raise ValueError(f"an instant needs a time zone: {now!r}")
         self._now = now
+
+    async def sleep(self, seconds: float) -> None:
+        """What sleeps by this clock: lets others run once, and that much time has passed."""
+        await asyncio.sleep(0)
+        self.advance(timedelta(seconds=seconds))

@@ -25,18 +25,41 @@ from onefold.errors import (
 )
 from onefold.ports.deadlines import Deadline
 from onefold.ports.features import Features
-from onefold.ports.unit_of_work import check_claim, check_deadline
+from onefold.ports.unit_of_work import (
+    Claimed,
+    InboxClaim,
+    check_claim,
+    check_deadline,
+    judge_claims,
+)
 
 FEATURES = Features(name="memory", sql=False, parallel_writers=False, survives_process=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutboxRow:
+    """One published event; replaced, never changed, so that a copy of the state can roll back."""
+
+    position: int
+    body: bytes  # what leaves is what was written
+    published_at: datetime
+    attempts: int = 0
+    next_at: datetime | None = None
+    sent: bool = False
+    dead: bool = False
+
+    @property
+    def event(self) -> Event:
+        """A fresh one at each call: nobody can change what was written."""
+        return decode(self.body)
 
 
 @dataclass(kw_only=True)
 class MemoryState:
     """Everything committed; a transaction works on a copy and swaps it in at its commit."""
 
-    claims: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    # Bytes by identity, in the order of publishing: what leaves is what was written.
-    outbox: dict[str, bytes] = field(default_factory=dict)
+    claims: dict[tuple[str, str], bytes] = field(default_factory=dict)  # their fingerprints
+    outbox: dict[str, OutboxRow] = field(default_factory=dict)
     # When, and the payload as JSON, by kind and key.
     deadlines: dict[tuple[str, str], tuple[datetime, bytes]] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
@@ -77,17 +100,25 @@ class MemoryTransaction:
         raise Unsupported(FEATURES.name, "SQL tables; use `records`")
 
     async def claim(self, consumer: str, event_id: str, *, now: datetime) -> bool:
-        check_claim(consumer, event_id, now=now)
-        claims = self._written().claims
-        if (consumer, event_id) in claims:
-            return False
-        claims[consumer, event_id] = now
-        return True
+        (claimed,) = await self.claim_many(consumer, [InboxClaim(event_id, b"")], now=now)
+        return claimed is Claimed.FIRST
+
+    async def claim_many(
+        self, consumer: str, claims: Sequence[InboxClaim], *, now: datetime
+    ) -> Sequence[Claimed]:
+        for claim in claims:
+            check_claim(consumer, claim.event_id, now=now)
+        inbox = self._written().claims
+        new = {claim.event_id for claim in claims if (consumer, claim.event_id) not in inbox}
+        for claim in claims:
+            inbox.setdefault((consumer, claim.event_id), claim.fingerprint)
+        return judge_claims(claims, new, {id_: inbox[consumer, id_] for id_, _ in claims})
 
     async def publish(self, *events: Event, now: datetime) -> None:
         outbox = self._written().outbox
         for event in events:
-            outbox.setdefault(event.identity, encode_native(event))
+            row = OutboxRow(position=len(outbox) + 1, body=encode_native(event), published_at=now)
+            outbox.setdefault(event.identity, row)
 
     async def schedule(
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
@@ -162,16 +193,6 @@ class MemoryUnitOfWork:
         if self._closed:
             raise StoreUnavailable("closed while the transaction was open")
         self.committed = draft
-
-
-class MemoryOutbox:
-    """See `ports.outbox.Outbox`."""
-
-    def __init__(self, uow: MemoryUnitOfWork) -> None:
-        self._uow = uow
-
-    async def unsent(self, *, limit: int) -> Sequence[Event]:
-        return [decode(body) for body in list(self._uow.committed.outbox.values())[:limit]]
 
 
 class MemoryDeadlines:

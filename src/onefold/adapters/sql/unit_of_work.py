@@ -5,12 +5,12 @@ BEGIN, COMMIT and ROLLBACK are said in so many words (the engine is in autocommi
 what a failure means depends on which of them was on its way; see `connection.Database`.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CursorResult, Executable, Table
+from sqlalchemy import CursorResult, Executable, Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from onefold.adapters.sql.connection import Database
@@ -18,10 +18,18 @@ from onefold.adapters.sql.errors import at_the_border, at_the_commit
 from onefold.adapters.sql.schema import deadlines, inbox, outbox
 from onefold.adapters.tasks import OnePerTask
 from onefold.core.envelope import Event
+from onefold.core.shard import shard_of
 from onefold.core.wire import encode_native
 from onefold.errors import IllegalTransition
 from onefold.ports.features import Features
-from onefold.ports.unit_of_work import Transaction, check_claim, check_deadline
+from onefold.ports.unit_of_work import (
+    Claimed,
+    InboxClaim,
+    Transaction,
+    check_claim,
+    check_deadline,
+    judge_claims,
+)
 
 
 class SqlTransaction:
@@ -57,9 +65,29 @@ class SqlTransaction:
             return await self._dialect.insert_new(self._connection, table, rows, **how)  # type: ignore[no-any-return]
 
     async def claim(self, consumer: str, event_id: str, *, now: datetime) -> bool:
-        check_claim(consumer, event_id, now=now)
-        row = {"consumer": consumer, "event_id": event_id, "claimed_at": now}
-        return bool(await self.insert_new(inbox, [row]))
+        (claimed,) = await self.claim_many(consumer, [InboxClaim(event_id, b"")], now=now)
+        return claimed is Claimed.FIRST
+
+    async def claim_many(
+        self, consumer: str, claims: Sequence[InboxClaim], *, now: datetime
+    ) -> Sequence[Claimed]:
+        for claim in claims:
+            check_claim(consumer, claim.event_id, now=now)
+        firsts = {claim.event_id: claim.fingerprint for claim in reversed(claims)}
+        rows = [
+            {"consumer": consumer, "event_id": id_, "fingerprint": print_, "claimed_at": now}
+            for id_, print_ in firsts.items()
+        ]
+        new = {event_id for _, event_id in await self.insert_new(inbox, rows)}
+        known = await self._fingerprints(consumer, firsts.keys() - new)
+        return judge_claims(claims, new, firsts | known)
+
+    async def _fingerprints(self, consumer: str, ids: Collection[str]) -> dict[str, bytes]:
+        if not ids:
+            return {}
+        mine = (inbox.c.consumer == consumer) & inbox.c.event_id.in_(ids)
+        found = await self.execute(select(inbox.c.event_id, inbox.c.fingerprint).where(mine))
+        return {row.event_id: row.fingerprint for row in found}
 
     async def publish(self, *events: Event, now: datetime) -> None:
         rows = [
@@ -69,6 +97,7 @@ class SqlTransaction:
                 "key": event.key,
                 "body": encode_native(event),
                 "published_at": now,
+                "shard": shard_of(event),
             }
             for event in events
         ]

@@ -32,6 +32,7 @@ def upgrade() -> None:
         "onefold_inbox",
         sa.Column("consumer", sa.String(length=64), nullable=False),
         sa.Column("event_id", sa.String(length=255), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(length=32)),
         sa.Column("claimed_at", _INSTANT, nullable=False),
         sa.CheckConstraint("length(consumer) > 0", name=op.f("ck_onefold_inbox_consumer_named")),
         sa.PrimaryKeyConstraint("consumer", "event_id", name="pk_onefold_inbox"),
@@ -49,8 +50,81 @@ def upgrade() -> None:
         sa.Column("key", sa.String(length=512), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("published_at", _INSTANT, nullable=False),
+        sa.Column("shard", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.Column("next_at", _INSTANT),
+        sa.Column("last_error", sa.String(length=1000)),
+        sa.Column("sent_at", _INSTANT),
+        sa.Column("dead_at", _INSTANT),
         sa.PrimaryKeyConstraint("position", name="pk_onefold_outbox"),
         sa.UniqueConstraint("event_id", name="uq_onefold_outbox_event_id"),
+    )
+    op.create_index(
+        "ix_onefold_outbox_waiting",
+        "onefold_outbox",
+        ["shard", "position"],
+        sqlite_where=sa.text("sent_at IS NULL"),
+        postgresql_where=sa.text("sent_at IS NULL"),
+    )
+    op.create_table(
+        "onefold_relay_shards",
+        sa.Column("shard", sa.Integer(), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("fence", sa.BigInteger(), nullable=False),
+        sa.Column("leased_until", _INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("shard", name="pk_onefold_relay_shards"),
+    )
+    op.create_table(
+        "onefold_spans",
+        sa.Column("consumer", sa.String(length=64), nullable=False),
+        sa.Column("topic", sa.String(length=249), nullable=False),
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("begun_at", _INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("consumer", "topic", "partition", name="pk_onefold_spans"),
+    )
+    op.create_table(
+        "onefold_starts",
+        sa.Column("consumer", sa.String(length=64), nullable=False),
+        sa.Column("topic", sa.String(length=249), nullable=False),
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("starts", sa.Integer(), nullable=False),
+        sa.Column("begun_at", _INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint(
+            "consumer", "topic", "partition", "position", name="pk_onefold_starts"
+        ),
+    )
+    op.create_table(
+        "onefold_dead_letters",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("consumer", sa.String(length=64), nullable=False),
+        sa.Column("topic", sa.String(length=249), nullable=False),
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("event_id", sa.String(length=36)),
+        sa.Column("event_type", sa.String(length=512)),
+        sa.Column("key", sa.LargeBinary()),
+        sa.Column("value", sa.LargeBinary()),
+        sa.Column("headers", _JSON, nullable=False),
+        sa.Column("reason", sa.String(length=100), nullable=False),
+        sa.Column("detail", sa.String(length=1000), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("parked_at", _INSTANT, nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("note", sa.String(length=1000)),
+        sa.Column("moved_at", _INSTANT),
+        sa.CheckConstraint(
+            "state IN ('parked', 'asked', 'replayed', 'discarded')",
+            name=op.f("ck_onefold_dead_letters_state"),
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_onefold_dead_letters"),
+    )
+    op.create_index(
+        "ix_onefold_dead_letters_consumer_state_parked_at",
+        "onefold_dead_letters",
+        ["consumer", "state", "parked_at"],
     )
     op.create_table(
         "schools",

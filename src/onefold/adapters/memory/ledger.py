@@ -1,0 +1,91 @@
+"""Spans, starts and dead letters in memory."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from onefold.adapters.memory.unit_of_work import MemoryTransaction
+from onefold.ports.ledger import DeadLetter, Span
+from onefold.ports.transport import Partition
+from onefold.ports.unit_of_work import Transaction
+
+
+class MemoryLedger:
+    """See `ports.ledger.Ledger`. Letters live in the unit of work's records, and roll back."""
+
+    def __init__(self, uow: Any) -> None:
+        self._uow = uow
+        self._spans: dict[tuple[str, Partition], Span] = {}
+        self._starts: dict[tuple[str, Partition, int], int] = {}
+
+    async def begin(
+        self,
+        consumer: str,
+        spans: Collection[Span],
+        *,
+        now: datetime,
+    ) -> Collection[Span]:
+        found = []
+        for span in spans:
+            before = self._spans.get((consumer, span.partition))
+            if before and before.first <= span.last and span.first <= before.last:
+                found.append(before)
+            self._spans[consumer, span.partition] = span
+        return found
+
+    async def count(
+        self,
+        consumer: str,
+        partition: Partition,
+        position: int,
+        *,
+        now: datetime,
+    ) -> int:
+        place = consumer, partition, position
+        self._starts[place] = self._starts.get(place, 0) + 1
+        return self._starts[place]
+
+    async def park(self, tx: Transaction, letter: DeadLetter) -> None:
+        assert isinstance(tx, MemoryTransaction)  # noqa: S101 (the same adapter's)
+        id_ = "/".join(map(str, (letter.consumer, *letter.partition, letter.position)))
+        parked = tx.records.setdefault("dead letters", {})
+        flat = asdict(letter) | {
+            "id": id_,
+            "topic": letter.partition.topic,
+            "partition": letter.partition.number,
+            "headers": [[name, value.hex()] for name, value in letter.headers],
+            "state": "parked",
+            "note": None,
+        }
+        parked.setdefault(id_, flat)
+
+    async def letters(
+        self,
+        *,
+        consumer: str | None = None,
+        state: str | None = None,
+        reason: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Mapping[str, Any]]:
+        wanted = {"consumer": consumer, "state": state, "reason": reason}
+        wanted = {name: value for name, value in wanted.items() if value is not None}
+        async with self._uow.read() as tx:
+            letters = tx.records.get("dead letters", {}).values()
+        ordered = sorted(letters, key=lambda letter: (letter["parked_at"], letter["id"]))
+        return [o for o in ordered if all(o[n] == v for n, v in wanted.items())][:limit]
+
+    async def move(
+        self, ids: Collection[str], *, to: str, note: str, now: datetime
+    ) -> Sequence[str]:
+        moved = []
+        async with self._uow.begin() as tx:
+            for id_, letter in tx.records.get("dead letters", {}).items():
+                if id_ in ids and letter["state"] in {"parked", "asked"}:
+                    letter.update(state=to, note=note, moved_at=now)
+                    moved.append(id_)
+        return sorted(moved)
+
+    async def replayed(self, tx: Transaction, id_: str, *, now: datetime) -> None:
+        assert isinstance(tx, MemoryTransaction)  # noqa: S101 (the same adapter's)
+        tx.records["dead letters"][id_].update(state="replayed", moved_at=now)

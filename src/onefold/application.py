@@ -1,0 +1,169 @@
+"""What a user writes: an application with consumers, over a database and a broker."""
+
+import asyncio
+import random
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.ledger import SqlLedger
+from onefold.adapters.sql.migrate import migrate
+from onefold.adapters.sql.outbox import SqlOutbox
+from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.core.clock import SystemClock
+from onefold.engine.consumer import ConsumerSpec
+from onefold.engine.delivery import Surroundings, async_handler
+from onefold.engine.relay import Relay, Routes
+from onefold.engine.worker import Parts, Worker
+from onefold.errors import InvalidSetting
+from onefold.ports.transport import Transport
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Onefold:
+    """
+    An application whose handlers' effects happen exactly once.
+
+        app = Onefold("postgresql://…", kafka="localhost:9092")
+
+        @app.consumer("orders.placed", name="reserve-stock")
+        async def reserve_stock(event, tx): ...
+
+    Args:
+        database_url: Where effects and inbox are: `sqlite:///file.db`, `postgresql://…`.
+        kafka: Bootstrap servers.
+        valkey: URL of a Valkey or Redis server whose streams are the broker.
+        transport: A broker of your own instead. Without any of the three, messages go
+            through the database itself.
+        routes: Where published events go, and in which form.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        kafka: str | None = None,
+        valkey: str | None = None,
+        transport: Transport | None = None,
+        routes: Routes | None = None,
+    ) -> None:
+        if sum(given is not None for given in (kafka, valkey, transport)) > 1:
+            raise InvalidSetting("transport", "give one of kafka, valkey and transport")
+        self.database = Database(database_url)
+        self.uow = SqlUnitOfWork(self.database)
+        self.ledger, self.outbox = SqlLedger(self.uow), SqlOutbox(self.uow)
+        self.transport = transport or _transport(self.uow, kafka, valkey)
+        self.routes = routes or Routes()
+        self.specs: dict[str, ConsumerSpec] = {}
+        self.around = Surroundings(
+            clock=SystemClock(),
+            random=secrets.token_bytes,
+            jitter=random.random,
+            sleep=asyncio.sleep,
+        )
+
+    def consumer(self, *topics: str, name: str, **options: Any) -> Callable[[F], F]:
+        """
+        Register `handler(event, tx)` for every event of *topics*.
+
+        Args:
+            topics: What it reads.
+            name: Stable name: part of every inbox record; renaming applies all again.
+            options: See `ConsumerSpec`.
+
+        Raises:
+            InvalidSetting: the name is taken, or there is no topic.
+        """
+
+        def register(handler: F) -> F:
+            if name in self.specs:
+                raise InvalidSetting("name", f"there is a consumer {name!r} already")
+            if not topics:
+                raise InvalidSetting("topics", f"the consumer {name!r} reads no topic")
+            run = async_handler(handler)
+            self.specs[name] = ConsumerSpec(name=name, topics=topics, handler=run, **options)
+            return handler
+
+        return register
+
+    def batch_consumer(self, *topics: str, name: str, **options: Any) -> Callable[[F], F]:
+        """As `consumer`, for `handler(events, tx)`: a poll's events at once, set-based."""
+        return self.consumer(*topics, name=name, batch=True, **options)
+
+    async def migrate(self) -> None:
+        """Create or update Onefold's own tables."""
+        await migrate(self.database)
+
+    def worker(self) -> Worker:
+        """A worker for all consumers and the relay; the caller starts and drains it."""
+        relay = Relay(
+            self.outbox,
+            self.transport,
+            owner=f"{socket.gethostname()[:40]}-{secrets.token_hex(6)}",
+            around=self.around,
+            routes=self.routes,
+            lease=timedelta(seconds=30),
+        )
+        parts = Parts(
+            uow=self.uow,
+            ledger=self.ledger,
+            transport=self.transport,
+            relay=relay,
+            around=self.around,
+        )
+        return Worker(list(self.specs.values()), parts)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Worker]:
+        """Migrate, work beside the block, drain after it."""
+        await self.migrate()
+        worker = self.worker()
+        worker.start()
+        try:
+            yield worker
+        finally:
+            await worker.drain()
+            await self.aclose()
+
+    def run(self) -> None:
+        """Work until SIGINT or SIGTERM, which drains; a second one leaves at once."""
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        stop, leave = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, lambda: (leave if stop.is_set() else stop).set())
+        async with self.running() as worker:
+            await stop.wait()
+            draining = asyncio.create_task(worker.drain())
+            leaving = asyncio.create_task(leave.wait())
+            await asyncio.wait({draining, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                await worker.leave()
+            leaving.cancel()
+
+    async def aclose(self) -> None:
+        """Close broker and database. Safe twice."""
+        await self.transport.aclose()
+        await self.uow.aclose()
+
+
+def _transport(uow: SqlUnitOfWork, kafka: str | None, valkey: str | None) -> Transport:
+    if kafka is not None:
+        from onefold.adapters.kafka.transport import KafkaTransport  # noqa: PLC0415 (an extra)
+
+        return KafkaTransport(kafka)
+    if valkey is not None:
+        from onefold.adapters.valkey.transport import ValkeyTransport  # noqa: PLC0415 (an extra)
+
+        return ValkeyTransport(valkey)
+    from onefold.adapters.sql.transport import SqlTransport  # noqa: PLC0415 (not always needed)
+
+    return SqlTransport(uow)

@@ -1,0 +1,175 @@
+"""One received message on its way through a consumer, and what its handler is given."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import CursorResult, Executable
+
+from onefold.core.clock import Clock
+from onefold.core.envelope import Event
+from onefold.core.ids import Random
+from onefold.core.wire import decode
+from onefold.errors import InvalidEvent
+from onefold.ports.transport import Message
+from onefold.ports.unit_of_work import InboxClaim, Transaction
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Delivery:
+    """
+    A message, the event in it, and how often it was begun.
+
+    Attributes:
+        message: As it was received.
+        event: What it says; None when its bytes are no event.
+        undecodable: Why they are none.
+        attempt: How often its handler was started alone; 0 while it goes with others.
+        alone: Handle it in a transaction of its own: it failed, or may kill its worker.
+        retry_at: Not before which it is tried again.
+    """
+
+    message: Message
+    event: Event | None
+    undecodable: InvalidEvent | None = None
+    attempt: int = 0
+    alone: bool = False
+    retry_at: datetime | None = None
+
+    @classmethod
+    def of(cls, message: Message) -> "Delivery":
+        """Read the message; what cannot be read is told, not raised."""
+        try:
+            event = decode(message.value or b"", message.headers, received_at=message.sent_at)
+        except InvalidEvent as error:
+            return cls(message, None, error, alone=True)
+        return cls(message, event)
+
+    @property
+    def order_key(self) -> object:
+        """Deliveries with equal ones are handled in the order of their arrival."""
+        if self.message.key is not None:
+            return self.message.partition, self.message.key
+        if self.event is not None and self.event.key is not None:
+            return self.message.partition, self.event.key
+        return self.message.partition, self.message.position
+
+    @property
+    def claim(self) -> InboxClaim:
+        """What the inbox is asked."""
+        assert self.event is not None  # noqa: S101 (undecodable ones are parked before)
+        return InboxClaim(self.event.identity, self.event.fingerprint())
+
+
+@dataclass(eq=False)
+class HandlerTransaction:
+    """
+    What a handler may do: everything in it commits with the inbox record, or not at all.
+
+    Attributes:
+        event: The event being handled; None in a batch handler, which names a cause itself.
+        consumer: Whose transaction it is; the source of what it publishes.
+        now: The instant of this transaction.
+    """
+
+    tx: Transaction
+    consumer: str
+    now: datetime
+    random: Random
+    event: Event | None = None
+    _outgoing: list[Event] = field(default_factory=list)
+
+    async def execute(
+        self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Run a SQLAlchemy Core statement; see `ports.unit_of_work.Transaction.execute`."""
+        return await self.tx.execute(statement, parameters)
+
+    async def insert_new(self, table: Any, rows: Sequence[Mapping[str, Any]]) -> set[Any]:
+        """Insert rows, set-based; see `ports.unit_of_work.Transaction.insert_new`."""
+        return await self.tx.insert_new(table, rows)
+
+    async def publish(
+        self,
+        type: str,  # noqa: A002 (the field's name)
+        data: Any,
+        *,
+        key: str | None = None,
+        version: int = 1,
+        cause: Event | None = None,
+    ) -> Event:
+        """
+        Publish an event through the outbox: it leaves with this transaction or not at all.
+
+        It carries the correlation id and the trace context of the event being handled and
+        names it as its cause. Sent by the relay, at least once and always with the same id.
+        """
+        cause = cause or self.event
+        facts: dict[str, Any] = {"source": self.consumer, "now": self.now, "random": self.random}
+        if cause is None:
+            event = Event.new(type, data, key=key, version=version, **facts)
+        else:
+            event = cause.caused(type, data, key=key or cause.key, version=version, **facts)
+        self._outgoing.append(event)
+        return event
+
+    async def schedule(
+        self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
+    ) -> None:
+        """Arm a deadline; see `ports.unit_of_work.Transaction.schedule`."""
+        await self.tx.schedule(kind, key, due_at=due_at, payload=payload)
+
+    async def flush(self) -> None:
+        """Write what was published, all in one statement; the engine does so at the end."""
+        if self._outgoing:
+            await self.tx.publish(*self._outgoing, now=self.now)
+            self._outgoing.clear()
+
+
+class SyncTransaction:
+    """A `HandlerTransaction` for a handler that runs in a thread; calls wait for the loop."""
+
+    def __init__(self, inner: HandlerTransaction, loop: asyncio.AbstractEventLoop) -> None:
+        self._inner, self._loop = inner, loop
+        self.event, self.now = inner.event, inner.now
+
+    def execute(
+        self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """See `HandlerTransaction.execute`."""
+        return self._wait(self._inner.execute(statement, parameters))
+
+    def publish(self, type: str, data: Any, **named: Any) -> Event:  # noqa: A002
+        """See `HandlerTransaction.publish`."""
+        return self._wait(self._inner.publish(type, data, **named))
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+Handler = Callable[..., Awaitable[None]]
+
+
+def async_handler(run: Callable[..., Any]) -> Handler:
+    """*run* as a coroutine function; a plain function runs in a thread."""
+    if asyncio.iscoroutinefunction(run):
+        return run
+
+    async def in_thread(subject: Any, tx: HandlerTransaction) -> None:
+        await asyncio.to_thread(run, subject, SyncTransaction(tx, asyncio.get_running_loop()))
+
+    return in_thread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What every loop of the engine is given: the time, and chance."""
+
+    clock: Clock
+    random: Random  # that many unpredictable bytes
+    jitter: Callable[[], float]  # uniform in [0, 1)
+    sleep: Callable[[float], Awaitable[None]]  # seconds

@@ -1,0 +1,160 @@
+"""
+What became of one message: a value that a caller can match on, never a bare None.
+
+    match await reserve_stock(message):
+        case Outcome.APPLIED() | Outcome.REPEATED():
+            ...  # settled: the offset may move
+        case Outcome.BUSY(until):
+            ...  # not done: ask again then
+        case Outcome.CONFLICT(key):
+            ...  # the same id came with other content: park it
+        case Outcome.FAILED(error, attempt):
+            ...  # released: retry or park
+
+Only a `settled` outcome lets an offset move.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from onefold.errors import Broken, Refused, Unavailable
+from onefold.ports.guard import ClaimKey
+
+__all__ = [
+    "AnyOutcome",
+    "Applied",
+    "Conflicted",
+    "EventBusy",
+    "Failed",
+    "HeldElsewhere",
+    "LeaseLost",
+    "NotConfirmed",
+    "Outcome",
+    "Repeated",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """
+    The handler ran, confirmed, and returned *result*.
+
+    Attributes:
+        result: What the handler returned.
+        protected: False when no guard answered and `on_guard_down="process"` let it run: a
+            repeat could not be ruled out, the id was written down for `onefold reconcile`.
+    """
+
+    result: Any
+    protected: bool = True
+    settled = True
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """
+    The event was applied before; the handler did not run.
+
+    Attributes:
+        first_seen: When it was confirmed.
+        result: What the handler returned then, if results are stored; else None.
+    """
+
+    first_seen: datetime
+    result: Any = None
+    settled = True
+
+
+@dataclass(frozen=True, slots=True)
+class HeldElsewhere:
+    """Another worker is at it until then. It is not done: never move an offset on it."""
+
+    until: datetime
+    settled = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicted:
+    """This id was applied before with other content; the handler did not run."""
+
+    key: ClaimKey
+    first_seen: datetime
+    settled = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """
+    The handler raised *error* at its *attempt*.
+
+    Attributes:
+        error: The handler's own exception.
+        attempt: How often this event was begun, from 1.
+        confirmed: It raised after it had confirmed: the event is applied for good, and a
+            redelivery will be a repeat.
+    """
+
+    error: Exception
+    attempt: int
+    confirmed: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether the offset may move."""
+        return self.confirmed
+
+
+class Outcome:
+    """The five outcomes under their names; see the module."""
+
+    APPLIED = Applied
+    REPEATED = Repeated
+    BUSY = HeldElsewhere
+    CONFLICT = Conflicted
+    FAILED = Failed
+
+
+AnyOutcome = Applied | Repeated | HeldElsewhere | Conflicted | Failed
+
+
+class NotConfirmed(Broken):
+    """A handler returned and its confirmation is not on record. It may have had its effect."""
+
+    code = "not_confirmed"
+
+    def __init__(self, consumer: str, event_id: str, reason: str) -> None:
+        super().__init__(consumer, event_id, reason)
+        self.consumer, self.event_id, self.reason = consumer, event_id, reason
+
+    def __str__(self) -> str:
+        return f"the handler of {self.consumer} {self.reason} (event {self.event_id})"
+
+
+class LeaseLost(Refused):
+    """Another worker took the claim over. Nothing was recorded: roll the effect back."""
+
+    code = "lease_lost"
+
+    def __init__(self, consumer: str, event_id: str, fence: int) -> None:
+        super().__init__(consumer, event_id, fence)
+        self.consumer, self.event_id, self.fence = consumer, event_id, fence
+
+    def __str__(self) -> str:
+        return (
+            f"{self.consumer} lost the lease of event {self.event_id} (fence {self.fence}): "
+            "another worker has or had it"
+        )
+
+
+class EventBusy(Unavailable):
+    """Another worker holds the event, and this handler rejects it meanwhile. Ask again."""
+
+    code = "event_busy"
+
+    def __init__(self, consumer: str, event_id: str, until: datetime) -> None:
+        super().__init__(consumer, event_id, until)
+        self.consumer, self.event_id, self.until = consumer, event_id, until
+
+    def __str__(self) -> str:
+        return f"event {self.event_id} is held by another worker of {self.consumer}"

@@ -1,0 +1,220 @@
+"""Consumers over every store: an effect per event, whatever comes again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, insert, select
+
+from onefold.adapters.memory.ledger import MemoryLedger
+from onefold.adapters.memory.transport import MemoryTransport
+from onefold.adapters.memory.unit_of_work import MemoryTransaction, MemoryUnitOfWork
+from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.ledger import SqlLedger
+from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.core.envelope import Event
+from onefold.core.wire import encode_native
+from onefold.engine.consumer import Consumer, ConsumerSpec, Park
+from onefold.engine.delivery import HandlerTransaction, Surroundings, async_handler
+from onefold.ports.ledger import Ledger
+from onefold.ports.transport import Outgoing
+from onefold.ports.unit_of_work import UnitOfWork
+from onefold.testing.clock import ManualClock
+
+
+def surroundings(clock: ManualClock, seed: int = 1) -> Surroundings:
+    """Seeded chance, and sleeping that moves the clock."""
+    random = Random(seed)
+
+    async def sleep(seconds: float) -> None:
+        clock.advance(timedelta(seconds=seconds))
+        await asyncio.sleep(0)
+
+    return Surroundings(clock=clock, random=random.randbytes, jitter=random.random, sleep=sleep)
+
+
+def event(clock: ManualClock, number: int, key: str | None = None) -> Event:
+    return Event.new(
+        "orders.placed",
+        {"n": number},
+        source="shop",
+        key=key,
+        now=clock.now(),
+        random=Random(number).randbytes,
+    )
+
+
+async def send(transport: MemoryTransport, *events: Event, topic: str = "orders.placed") -> None:
+    messages = [
+        Outgoing(topic=topic, key=e.key.encode() if e.key else None, value=encode_native(e))
+        for e in events
+    ]
+    assert [None] * len(events) == list(await transport.publish(messages))
+
+
+effects = Table(
+    "test_effects",
+    MetaData(),
+    Column("number", Integer, primary_key=True),
+    Column("position", Integer),
+)
+
+
+class World:
+    """One store, one broker, and a handler whose effect is a row per event."""
+
+    def __init__(self, clock: ManualClock, uow: UnitOfWork, ledger: Ledger) -> None:
+        self.clock, self.uow, self.ledger = clock, uow, ledger
+        self.transport = MemoryTransport()
+        self._ran = 0
+
+    async def consumer(self, handler: Any, **options: Any) -> Consumer:
+        """Another member of the group, with this handler."""
+        run = async_handler(handler)
+        spec = ConsumerSpec(name="c", topics=("orders.placed",), handler=run, **options)
+        return Consumer(
+            spec,
+            subscription=await self.transport.subscribe("c", ["orders.placed"]),
+            uow=self.uow,
+            ledger=self.ledger,
+            around=surroundings(self.clock),
+            poll_s=0,
+        )
+
+    async def note(self, event: Event, tx: HandlerTransaction) -> None:
+        """The effect: fails if it happens twice."""
+        self._ran += 1
+        row = {"number": event.data["n"], "position": self._ran}
+        if isinstance(tx.tx, MemoryTransaction):
+            rows = tx.tx.records.setdefault("effects", {})
+            assert row["number"] not in rows
+            rows[row["number"]] = row["position"]
+        else:
+            await tx.execute(insert(effects).values(row))
+
+    async def effects(self) -> list[int]:
+        """The numbers of the events that had their effect, in the order it happened."""
+        if isinstance(self.uow, MemoryUnitOfWork):
+            rows = self.uow.committed.records.get("effects", {})
+            return sorted(rows, key=rows.get)
+        async with self.uow.read() as tx:
+            query = select(effects.c.number).order_by(effects.c.position)
+            return list((await tx.execute(query)).scalars())
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest) -> str | None:
+    """Where the test's store is; None for memory."""
+    if request.param == "memory":
+        return None
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+async def world(store_url: str | None, clock: ManualClock) -> AsyncIterator[World]:
+    """The same test on each store."""
+    if store_url is None:
+        memory = MemoryUnitOfWork()
+        made = World(clock, memory, MemoryLedger(memory))
+    else:
+        database = Database(store_url)
+        async with database.writer.begin() as connection:
+            await connection.run_sync(effects.create)
+        uow = SqlUnitOfWork(database)
+        made = World(clock, uow, SqlLedger(uow))
+    yield made
+    await made.transport.aclose()
+    await made.uow.aclose()
+
+
+async def test_a_repeated_event_has_one_effect(world: World) -> None:
+    """What the broker delivers twice is applied once."""
+    consumer = await world.consumer(world.note)
+    one = event(world.clock, 1)
+    await send(world.transport, one, one, event(world.clock, 2))
+
+    await consumer.drain()
+
+    assert sorted(await world.effects()) == [1, 2]
+    assert (consumer.counts.applied, consumer.counts.repeated) == (2, 1)
+
+
+async def test_a_failing_message_is_parked_and_costs_no_other(world: World) -> None:
+    """One message that can never succeed is parked after its attempts; all others count."""
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        if event.data["n"] == 3:
+            raise ValueError("three is bad")
+        await world.note(event, tx)
+
+    consumer = await world.consumer(handler, max_attempts=3)
+    await send(world.transport, *(event(world.clock, n) for n in range(6)))
+
+    for _ in range(20):
+        await consumer.step()
+        world.clock.advance(timedelta(seconds=10))
+
+    assert sorted(await world.effects()) == [0, 1, 2, 4, 5]
+    (letter,) = await world.ledger.letters()
+    assert (
+        letter["reason"],
+        letter["detail"],
+        letter["attempts"],
+    ) == ("ValueError", "three is bad", 3)
+
+
+async def test_later_messages_of_a_failing_key_wait_for_it(world: World) -> None:
+    """The order of a key holds across retries; other keys go on meanwhile."""
+    failing = [True, True]
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        if event.data["n"] == 1 and failing:
+            failing.pop()
+            raise ValueError("not yet")
+        await world.note(event, tx)
+
+    consumer = await world.consumer(handler)
+    keyed = [event(world.clock, n, key="a" if n < 4 else "b") for n in range(1, 6)]
+    await send(world.transport, *keyed)
+    await consumer.step()
+    before = await world.effects()
+    await send(world.transport, event(world.clock, 6, key="a"))
+
+    for _ in range(10):
+        await consumer.step()
+        world.clock.advance(timedelta(seconds=10))
+
+    assert before == [4, 5]
+    assert [n for n in await world.effects() if n not in {4, 5}] == [1, 2, 3, 6]
+
+
+async def test_a_handler_can_park_at_once(world: World) -> None:
+    """`Park` needs no attempts."""
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        raise Park("never")
+
+    consumer = await world.consumer(handler)
+    await send(world.transport, event(world.clock, 1))
+
+    await consumer.drain()
+
+    assert [letter["reason"] for letter in await world.ledger.letters()] == ["never"]
+    assert consumer.waiting == 0
+
+
+async def test_undecodable_bytes_are_parked_with_all_that_is_known(world: World) -> None:
+    """Bytes that are no event go to the dead letters at once, raw."""
+    consumer = await world.consumer(world.note)
+    await world.transport.publish([Outgoing(topic="orders.placed", key=None, value=b"\xff{")])
+    await send(world.transport, event(world.clock, 1))
+
+    await consumer.drain()
+
+    (letter,) = await world.ledger.letters()
+    assert (letter["reason"], letter["value"]) == ("undecodable", b"\xff{")
+    assert await world.effects() == [1]
