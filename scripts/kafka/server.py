@@ -89,7 +89,7 @@ def _fetch(jars: Path) -> None:
         target = Path(temporary) / "jars"
         arguments = ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
         command = [mvn, "-q", "-B", "-f", str(_HERE / "pom.xml"), _COPY, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise KafkaMissing(f"mvn failed: {(done.stdout + done.stderr)[-500:]}")
         _verify(target)
@@ -167,7 +167,7 @@ class KafkaServer:
         command = [self._java[0], *options, logging, *self._java[1:], "kafka.Kafka"]
         log = self._home / "kafka.log"
         with log.open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 [*command, str(self._home / "server.properties")],
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -217,7 +217,7 @@ class KafkaServer:
             return
         settings = str(self._home / "server.properties")
         tool = ["kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", settings]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [*self._java, *tool], capture_output=True, text=True, check=False
         )
         if done.returncode:
@@ -234,9 +234,9 @@ def main() -> int:
         server = KafkaServer(arguments.home.absolute(), port=arguments.port)
         took = server.start()
     except KafkaMissing as error:
-        print(f"kafka: {error}", file=sys.stderr)  # noqa: T201
+        print(f"kafka: {error}", file=sys.stderr)
         return 1
-    print(f"kafka: {server.bootstrap} (Kafka {VERSION}, up in {took:.1f} s)", flush=True)  # noqa: T201
+    print(f"kafka: {server.bootstrap} (Kafka {VERSION}, up in {took:.1f} s)", flush=True)
     try:
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
     finally:

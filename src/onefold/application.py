@@ -139,7 +139,7 @@ class Onefold:
         stop, leave = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, lambda: (leave if stop.is_set() else stop).set())
+            loop.add_signal_handler(name, _stop_then_leave, stop, leave)
         async with self.running() as worker:
             await stop.wait()
             draining = asyncio.create_task(worker.drain())
@@ -155,15 +155,20 @@ class Onefold:
         await self.uow.aclose()
 
 
+def _stop_then_leave(stop: asyncio.Event, leave: asyncio.Event) -> None:
+    (leave if stop.is_set() else stop).set()
+
+
 def _transport(uow: SqlUnitOfWork, kafka: str | None, valkey: str | None) -> Transport:
     if kafka is not None:
         from onefold.adapters.kafka.transport import KafkaTransport  # noqa: PLC0415 (an extra)
 
         return KafkaTransport(kafka)
     if valkey is not None:
+        from onefold.adapters.valkey.connection import connect  # noqa: PLC0415 (an extra)
         from onefold.adapters.valkey.transport import ValkeyTransport  # noqa: PLC0415 (an extra)
 
-        return ValkeyTransport(valkey)
+        return ValkeyTransport(connect(valkey))
     from onefold.adapters.sql.transport import SqlTransport  # noqa: PLC0415 (not always needed)
 
     return SqlTransport(uow)

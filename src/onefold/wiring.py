@@ -12,6 +12,7 @@ from pwdlib import PasswordHash
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.health import probe
+from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.migrate import migrate, require_current
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock, SystemClock
@@ -44,6 +45,7 @@ class Onefold:
     telemetry: TelemetryService
     clock: Clock
     uow: SqlUnitOfWork
+    ledger: SqlLedger
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema."""
@@ -115,6 +117,7 @@ def build(
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
         clock=clock,
         uow=uow,
+        ledger=SqlLedger(uow),
     )
 
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from onefold.apps.cli import directory, server, telemetry
+from onefold.apps.cli import dead, directory, server, telemetry
 from onefold.errors import OnefoldError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 server.add_to(app)
 directory.add_to(app)
+dead.add_to(app)
 telemetry.add_to(app)
 
 

@@ -7,10 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
 from typing import Protocol
 
-import pytest
-
 from onefold.errors import IllegalTransition
 from onefold.ports.transport import Message, Outgoing, Partition, Subscription, Transport
+from onefold.testing.contracts.stores import raises
 
 GROUP = "reserve-stock"
 ALL_PARTITIONS = 4
@@ -496,7 +495,7 @@ class TransportContract:
             await subscription.close()
 
             assert list(await subscription.settle(received)) == received
-            with pytest.raises(IllegalTransition):
+            with raises(IllegalTransition):
                 await subscription.receive(max_messages=1, wait_s=0.1)
 
     async def test_a_closed_transport_sends_nothing(self) -> None:
@@ -508,5 +507,5 @@ class TransportContract:
             await transport.aclose()
             await transport.aclose()
 
-            with pytest.raises(IllegalTransition):
+            with raises(IllegalTransition):
                 await transport.publish(messages(topic, 1))

@@ -28,7 +28,8 @@ def upgrade() -> None:
         sa.Column("forget_at", _INSTANT, nullable=True),
         sa.Column("result", sa.LargeBinary(), nullable=True),
         sa.CheckConstraint(
-            "state IN ('leased', 'released', 'completed')", name=op.f("ck_onefold_claims_state_known")
+            "state IN ('leased', 'released', 'completed')",
+            name=op.f("ck_onefold_claims_state_known"),
         ),
         sa.CheckConstraint(
             "(state = 'completed') = (completed_at IS NOT NULL) "
