@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from onefold.core.clock import Clock
 from onefold.domains.directory.rules import Principal, Role
 from onefold.domains.learning.sessions.rules import Change, Session
 from onefold.settings import Settings
+from onefold.testing.clock import ManualClock
 from onefold.wiring import Onefold, build
 
 
@@ -69,3 +71,35 @@ def pupil(school: School, student_id: UUID) -> Principal:
     from tests.support import principal
 
     return principal(school.id, Role.STUDENT, student_id)
+
+
+async def play(onefold: Onefold, school: School, attempt: dict[str, Any], said: str) -> Any:
+    """One turn under a fresh id."""
+    return await onefold.learning.scenarios.turn(school.service, attempt["id"], uuid4(), said)
+
+
+async def play_all(
+    onefold: Onefold, school: School, attempt: dict[str, Any], *, clock: ManualClock
+) -> None:
+    """A turn for each phase that says all it asks for, a minute each."""
+    for phase in attempt["script"]["phases"]:
+        shown = [objective["evidence"][0] for objective in phase["objectives"]]
+        said = ". ".join([*phase["vocabulary"], *phase["phrases"], *shown])
+        clock.advance(timedelta(minutes=1))
+        await play(onefold, school, attempt, said)
+
+
+async def finish_scenario(
+    onefold: Onefold,
+    school: School,
+    student: UUID,
+    scenario_id: str,
+    language: str,
+    *,
+    clock: ManualClock,
+) -> Any:
+    """An attempt played to its end, in three minutes."""
+    scenarios = onefold.learning.scenarios
+    begun = await scenarios.start(school.service, student, scenario_id, language)
+    await play_all(onefold, school, begun, clock=clock)
+    return await scenarios.complete(school.service, begun["id"])

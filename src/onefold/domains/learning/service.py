@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+from onefold.domains.learning.analytics.service import AnalyticsService
+from onefold.domains.learning.budgets.service import BudgetService
+from onefold.domains.learning.content.service import ContentService
+from onefold.domains.learning.reviews.service import ReviewService
+from onefold.domains.learning.scenarios.service import ScenarioService
 from onefold.domains.learning.sessions.service import SessionService
 
 
@@ -10,6 +15,11 @@ class LearningService:
     """The areas of learning; each is a service of its own and knows what it needs."""
 
     sessions: SessionService
+    scenarios: ScenarioService
+    reviews: ReviewService
+    content: ContentService
+    budgets: BudgetService
+    analytics: AnalyticsService
 
     async def sweep(self, *, limit: int = 100) -> bool:
         """
@@ -18,4 +28,6 @@ class LearningService:
         Returns:
             Whether there may be more.
         """
-        return await self.sessions.abandon_idle(limit=limit) == limit
+        ended = await self.sessions.abandon_idle(limit=limit)
+        given_up = await self.scenarios.abandon_idle(limit=limit)
+        return limit in {ended, given_up}

@@ -128,7 +128,7 @@ holds = Table(
         ["school_id", "budget_id", "starts_at"],
         [periods.c.school_id, periods.c.budget_id, periods.c.starts_at],
     ),
-    Index(None, "school_id", "budget_id", "starts_at", "live_until"),
+    Index("ix_learning_budget_holds_live", "school_id", "budget_id", "starts_at", "live_until"),
 )
 
 alerts = Table(

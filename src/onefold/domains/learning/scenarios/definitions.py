@@ -118,7 +118,7 @@ class Definition(_Data, frozen=True, kw_only=True):
 
     def fingerprint(self) -> bytes:
         """By which the same version is told from another one of the same number."""
-        return fingerprint(msgspec.to_builtins(self))
+        return fingerprint(msgspec.json.decode(msgspec.json.encode(self)))
 
     def script(self, language: str) -> "Script":
         """

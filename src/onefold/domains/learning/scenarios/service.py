@@ -1,7 +1,7 @@
 """The use cases of scenarios: one call, one transaction; a judge is asked outside of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -306,7 +306,7 @@ class ScenarioService:
                 "judged_phase": phase.id,
                 "phase_score": round(rules.phase_score(phase, progress[phase.id]), 4),
                 "phase_done": done > attempt["phase"],
-                "verdict": asdict(verdict),
+                "verdict": _plain(verdict),
             }
             stored = {
                 "school_id": caller.school_id,
@@ -314,7 +314,7 @@ class ScenarioService:
                 "id": turn.turn_id,
                 "phase": attempt["phase"],
                 "said": turn.said,
-                "verdict": asdict(verdict),
+                "verdict": answer["verdict"],
                 "answer": answer,
                 "at": now,
             }
@@ -549,6 +549,11 @@ def _answer_of(known: Row, turn_id: UUID, said: str) -> Row:
 
 def _script(attempt: Mapping[str, Any]) -> Script:
     return msgspec.convert(attempt["script"], Script)
+
+
+def _plain(verdict: Verdict) -> Any:
+    """As it is read back: a first answer and its repeat are equal."""
+    return msgspec.json.decode(msgspec.json.encode(verdict))
 
 
 def _current(attempt: Row) -> Any:

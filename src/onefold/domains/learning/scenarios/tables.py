@@ -107,5 +107,7 @@ history = Table(
     CheckConstraint("success_rate BETWEEN 0 AND 1", name="rate"),
     CheckConstraint("items_correct BETWEEN 0 AND items_studied", name="items"),
     CheckConstraint("phases_completed BETWEEN 0 AND phases_total", name="phases"),
-    Index(None, "school_id", "student_id", "ended_at", "attempt_id"),
+    Index(
+        "ix_learning_scenario_history_newest", "school_id", "student_id", "ended_at", "attempt_id"
+    ),
 )

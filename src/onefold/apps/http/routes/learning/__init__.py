@@ -3,8 +3,15 @@
 from fastapi import APIRouter, Depends
 
 from onefold.apps.http.auth import authenticate
-from onefold.apps.http.routes.learning import sessions
+from onefold.apps.http.routes.learning import (
+    analytics,
+    budgets,
+    content,
+    reviews,
+    scenarios,
+    sessions,
+)
 
 router = APIRouter(prefix="/api/v1/learning", dependencies=[Depends(authenticate)])
-for _area in (sessions,):
+for _area in (sessions, scenarios, reviews, content, budgets, analytics):
     router.include_router(_area.router)
