@@ -1,7 +1,7 @@
 """Scenarios, reviews, content, budgets and analytics end to end, on both databases."""
 
 import asyncio
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -667,10 +667,8 @@ async def test_streaks_follow_the_learners_own_midnight(
     assert summary["words"] == {"learnt": 1, "known": 0, "due": 0}
 
 
-def date_time(text_: str):
+def date_time(text_: str) -> datetime:
     """An instant."""
-    from datetime import datetime
-
     return datetime.fromisoformat(text_)
 
 

@@ -9,7 +9,7 @@ from tests.support import School, new_school
 from tests.support_learning import change, open_session, pupil, servers
 
 from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.domains.learning.sessions.rules import State
+from onefold.domains.learning.sessions.rules import Session, State
 from onefold.errors import (
     Conflict,
     Forbidden,
@@ -180,7 +180,8 @@ async def test_lists_are_filtered_and_paged_newest_first(
     )
     await learning.complete(school.service, other.id)
 
-    seen, cursor = [], None
+    seen: list[Session] = []
+    cursor = None
     while True:
         found = await learning.sessions(
             school.service, student_id=student, language="es", cursor=cursor, limit=3
@@ -198,7 +199,7 @@ async def test_lists_are_filtered_and_paged_newest_first(
     assert not by_type.rows
     for wrong in ({"session_type": "x"}, {"language": "?"}, {"limit": 0}, {"cursor": "?"}):
         with pytest.raises(InvalidInput):
-            await learning.sessions(school.service, **wrong)  # type: ignore[arg-type]
+            await learning.sessions(school.service, **wrong)
 
 
 async def test_nothing_of_others_exists(onefold: Onefold, school: School) -> None:
