@@ -28,7 +28,7 @@ async def learner(
         return
     show([_line(found)], [*_line(found)], as_json=False)
     shown = ["day", "sessions", "seconds", "reviews", "cards_new", "scenarios", "accuracy_rate"]
-    show(by_day, shown, as_json=False)
+    show([row | {"day": str(row["day"])} for row in by_day], shown, as_json=False)
 
 
 def _line(found: dict[str, Any]) -> dict[str, Any]:
