@@ -71,6 +71,8 @@ async def test_completing_twice_is_once_and_early_is_refused(
     with pytest.raises(IllegalTransition, match="last phase"):
         await scenarios.complete(school.service, begun["id"])
     await play_all(onefold, school, begun, clock=clock)
+    with pytest.raises(IllegalTransition, match="after the last phase"):
+        await play(onefold, school, begun, "hello")
 
     results = await asyncio.gather(
         *(scenarios.complete(school.service, begun["id"]) for _ in range(4))
@@ -539,6 +541,7 @@ async def test_a_crashed_callers_reservation_lapses(
     again = await budgets.reserve(school.service, student, crashed, "1")
     late = await budgets.settle(school.service, crashed, "0.9", USAGE)
 
+    await budgets.set_budget(school.admin, student_id=student, period=Period.DAY, limit="1")
     (standing,) = await budgets.budgets(school.service, student)
     assert (again["state"], late["state"]) == ("lapsed", "settled")
     assert (standing["spent"], standing["reserved"]) == (Decimal("0.9"), Decimal("0.5"))

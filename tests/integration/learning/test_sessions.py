@@ -9,7 +9,8 @@ from tests.support import School, new_school
 from tests.support_learning import change, open_session, pupil, servers
 
 from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.domains.learning.sessions.rules import Session, State
+from onefold.domains.learning.sessions.rules import Session, SessionTypes, State
+from onefold.domains.learning.sessions.service import SessionService
 from onefold.errors import (
     Conflict,
     Forbidden,
@@ -111,6 +112,29 @@ async def test_starting_again_is_the_same_as_once(onefold: Onefold, school: Scho
     assert first == again
     with pytest.raises(Conflict):
         await open_session(onefold, school, session_id=id_, student_id=student, language="fr")
+
+
+async def test_starts_of_one_session_in_one_round_are_one(onefold: Onefold, school: School) -> None:
+    """Ten devices that start the same session at the same time have the same session."""
+    id_, student = uuid4(), uuid4()
+
+    begun = await asyncio.gather(
+        *(open_session(onefold, school, session_id=id_, student_id=student) for _ in range(10))
+    )
+
+    assert all(session == begun[0] for session in begun)
+
+
+async def test_orders_can_be_carried_out_alone(
+    onefold: Onefold, school: School, clock: ManualClock
+) -> None:
+    """Without rounds the use cases do and refuse the same."""
+    lone = SessionService(onefold.uow, clock=clock, random=bytes, types=SessionTypes())
+    begun = await lone.start(school.service, uuid4(), "conversation", "es")
+
+    assert (await lone.complete(school.service, begun.id)).state is State.COMPLETED
+    with pytest.raises(IllegalTransition):
+        await lone.abandon(school.service, begun.id)
 
 
 async def test_the_end_is_written_once(

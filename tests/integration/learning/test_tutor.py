@@ -122,7 +122,14 @@ async def test_a_turn_is_judged_for_the_phase_it_counts_in(
     late = await slow.turn(school.service, begun["id"], uuid4(), "anything")
 
     assert late["judged_phase"] == "security"
-    judge.left = 99
+    judge.left, twin = 1, uuid4()
+
+    async def say_it_elsewhere() -> None:
+        await onefold.learning.scenarios.turn(school.service, begun["id"], twin, "anything")
+
+    judge.interrupt = say_it_elsewhere  # type: ignore[assignment]
+    assert (await slow.turn(school.service, begun["id"], twin, "anything"))["turn_id"] == str(twin)
+    judge.left, judge.interrupt = 99, end_phase  # type: ignore[assignment]
     with pytest.raises(IllegalTransition):
         await slow.turn(school.service, begun["id"], uuid4(), "anything")
     await onefold.aclose()

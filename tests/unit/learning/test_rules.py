@@ -125,6 +125,7 @@ def test_a_change_makes_sense_by_itself() -> None:
         {"set": {"items_correct": 1}},
         {"set": {"items_correct": 1}, "add": {"items_correct": 1}, "expected_version": 1},
         {"set": {"items_correct": -1}, "expected_version": 1},
+        {"add": {"stars": 5}},
     ):
         with pytest.raises(InvalidInput):
             check_change(change(**wrong))
@@ -370,6 +371,7 @@ def test_fsrs_plans_grow_and_forget() -> None:
 
 def test_sm2_keeps_its_bounds() -> None:
     """Ease stays within 1.3 and 3, intervals within a year; recall is taken from them."""
+    assert new_memory(Scheduler.SM2) == {"ease": 2.5, "repetition": 0, "interval_days": 0}
     memory = imported_memory(99, 5, 9999)
     assert (memory["ease"], memory["interval_days"]) == (3.0, 365)
     for answer in (Answer.AGAIN,) * 20:

@@ -151,8 +151,9 @@ class AnalyticsService:
 async def require_known(uow: UnitOfWork, caller: Principal, student_id: UUID) -> None:
     """Raise `NotFound` unless the school has ever had this pupil."""
     async with uow.read() as tx:
-        if not await directory.roster(tx, caller.school_id, [student_id]):
-            raise NotFound("student", str(student_id))
+        found = await directory.roster(tx, caller.school_id, [student_id])
+    if not found:
+        raise NotFound("student", str(student_id))
 
 
 async def _recount(tx: Transaction, school_id: UUID, student_id: UUID, zone: ZoneInfo) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -207,14 +207,17 @@ class ScenarioService:
         async def work(tx: Transaction) -> Row:
             now = self._clock.now()
             await require_learner(tx, caller, student_id, now=now)
-            known = await store.lock(tx, caller.school_id, id_)
-            wanted = (student_id, scenario_id, language)
-            if known is not None:
-                return _same(known, wanted)
             definition = (await _catalogue(tx, caller.school_id)).get(scenario_id)
-            if definition is None or language not in definition.languages:
+            if definition is not None and language in definition.languages:
+                await tx.insert_new(attempts_table, [new_row(definition, now)])
+            # What stands there now, from this call or an earlier one, whatever was retired.
+            known = await store.lock(tx, caller.school_id, id_)
+            if known is None:
                 raise NotFound("scenario", f"{scenario_id} in {language}")
-            row = {
+            return _same(known, (student_id, scenario_id, language))
+
+        def new_row(definition: Definition, now: datetime) -> Row:
+            return {
                 "school_id": caller.school_id,
                 "id": id_,
                 "student_id": student_id,
@@ -230,9 +233,6 @@ class ScenarioService:
                 "changed_at": now,
                 "ended_at": None,
             }
-            if not await tx.insert_new(attempts_table, [row]):  # another call was first
-                raise StoreContended("the same attempt was started at the same time")
-            return row
 
         return await in_transaction(self._uow, work)
 
