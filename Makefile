@@ -65,3 +65,25 @@ lock: ## pin the newest versions that pyproject.toml allows
 		--python-version 3.11 --no-header --no-annotate --upgrade --output-file requirements.lock
 
 .PHONY: help setup run test check fmt lock learning-demo coverage-learning faults bench-learning
+
+vendor: ## fetch the scripts of the pages again, from the npm registry
+	scripts/vendor.sh
+
+.PHONY: vendor
+
+load-real: $(READY) ## the real log of ../shared/data, twice into each database
+	@$(BIN)/python scripts/load_real.py
+
+.PHONY: load-real
+
+REPS ?= 3
+EVENTS ?= 5000
+bench: $(READY) ## events a second, beside storage off and COPY; REPS=, EVENTS=, SAVE=1
+	@$(BIN)/python -m benchmarks.run --reps $(REPS) --events $(EVENTS) $(if $(SAVE),--save)
+
+MEMORY_EVENTS ?= 1000000
+bench-memory: $(READY) ## memory from 10 k to 1 M events stays flat; MEMORY_EVENTS=
+	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database sqlite
+	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database postgresql
+
+.PHONY: bench bench-memory

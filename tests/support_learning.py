@@ -1,5 +1,6 @@
 """What tests of learning need: learners, sessions, several servers over one database, HTTP."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -103,3 +104,11 @@ async def finish_scenario(
     begun = await scenarios.start(school.service, student, scenario_id, language)
     await play_all(onefold, school, begun, clock=clock)
     return await scenarios.complete(school.service, begun["id"])
+
+
+async def one_turn() -> None:
+    """Let every task that is ready run once."""
+    loop = asyncio.get_running_loop()
+    ran = loop.create_future()
+    loop.call_soon(ran.set_result, None)
+    await ran

@@ -1,6 +1,8 @@
 """Every setting: one frozen value, read from `ONEFOLD_*`, checked at the start."""
 
+import os
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -68,14 +70,26 @@ class Settings(BaseSettings):
         The settings of this process: *overrides* over the environment over the defaults.
 
         Raises:
-            InvalidSetting: in one line, without the value: it may be a secret.
+            InvalidSetting: in one line, without the value: it may be a secret. Also for a
+                name in the environment that is nearly one of ours: left unread, a slip in
+                `ONEFOLD_DATABASE_URL` would fill another database.
         """
+        cls._refuse_slips()
         try:
             return cls(**overrides)  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
             name = "_".join(str(part) for part in first["loc"][:1]).upper()
             raise InvalidSetting(f"ONEFOLD_{name}", first["msg"]) from None
+
+    @classmethod
+    def _refuse_slips(cls) -> None:
+        ours = [f"ONEFOLD_{name.upper()}" for name in cls.model_fields]
+        for name in sorted(os.environ.keys() - set(ours)):
+            if name.upper() in ours or not name.upper().startswith("ONEFOLD_"):
+                continue
+            for meant in get_close_matches(name.upper(), ours, n=1, cutoff=0.9):
+                raise InvalidSetting(name, f"there is no such setting; is {meant} meant?")
 
     @property
     def event_max_age(self) -> timedelta:

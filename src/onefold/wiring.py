@@ -106,6 +106,8 @@ def build(
         max_age: How old an event may be, instead of the setting.
         any_age: Take events of any age.
     """
+    if "database_url" not in settings.model_fields_set:
+        settings.home.mkdir(mode=0o700, exist_ok=True)  # where the default database is
     database = Database(settings.database_url.get_secret_value(), wait_s=settings.store_wait_s)
     uow = SqlUnitOfWork(database)
     clock = clock or SystemClock()

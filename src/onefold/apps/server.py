@@ -5,11 +5,20 @@ from contextlib import contextmanager
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET, socket
 
 import uvicorn
+from fastapi import FastAPI
 
 from onefold.apps.http.app import create_app
+from onefold.apps.pages.app import mount_pages
 from onefold.errors import InvalidSetting
 from onefold.settings import Settings
-from onefold.wiring import build
+from onefold.wiring import Onefold, build
+
+
+def full_app(onefold: Onefold, *, worker: bool = True) -> FastAPI:
+    """The API and the pages over the same parts; see `create_app`."""
+    app = create_app(onefold, worker=worker)
+    mount_pages(app, onefold)
+    return app
 
 
 @contextmanager
@@ -40,7 +49,7 @@ def serve(settings: Settings, *, socket: socket, worker: bool = True) -> None:
         socket: From `listen`.
         worker: Run the worker's loops in this process too.
     """
-    app = create_app(build(settings), worker=worker)
+    app = full_app(build(settings), worker=worker)
     config = uvicorn.Config(
         app, log_level=settings.log_level, access_log=False, server_header=False
     )

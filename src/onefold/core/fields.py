@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import msgspec
 
 from onefold.errors import FieldProblem
 
-Expected = Mapping[str, tuple[str, str]]  # field -> stable code, what it must be
+Flaw = tuple[str, str]  # stable code, what is wrong or would be right
+Expected = Mapping[str, Flaw]
+
+_MAX_UNKNOWN: Final = 10  # unknown fields that are named; an answer is no echo of its request
+_SHOWN: Final = 40  # characters of an unknown field's name
 
 
 def wrong_fields(raw: Any, shape: type[msgspec.Struct], expected: Expected) -> list[FieldProblem]:
@@ -26,23 +31,27 @@ def wrong_fields(raw: Any, shape: type[msgspec.Struct], expected: Expected) -> l
         return [FieldProblem("", "not_an_object", "expected a JSON object")]
     fields = {f.encode_name: f for f in msgspec.structs.fields(shape)}
     known = [_wrong_field(raw, field, expected[name]) for name, field in fields.items()]
-    unknown = [
-        FieldProblem(str(name), "unknown_field", "is not known here")
-        for name in raw
-        if name not in fields
+    unknown = (name for name in raw if name not in fields)
+    return [problem for problem in known if problem] + [
+        FieldProblem(_printable(str(name)), "unknown_field", "is not known here")
+        for name in islice(unknown, _MAX_UNKNOWN)
     ]
-    return [problem for problem in known if problem] + unknown
+
+
+def _printable(name: str) -> str:
+    """As much of a stranger's text as can be stored and shown anywhere."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in name[:_SHOWN])
 
 
 def _wrong_field(
-    raw: Mapping[str, Any], field: msgspec.structs.FieldInfo, expected: tuple[str, str]
+    raw: Mapping[str, Any], field: msgspec.structs.FieldInfo, expected: Flaw
 ) -> FieldProblem | None:
     name = field.encode_name
     if name not in raw:
         return FieldProblem(name, "missing", "is required") if field.required else None
     try:
         msgspec.convert(raw[name], field.type)
-    except (msgspec.ValidationError, UnicodeError):
+    except ValueError:
         if expected[0] == "timestamp" and _is_naive(raw[name]):
             return FieldProblem(name, "naive_timestamp", "has no offset; add Z or +hh:mm")
         return FieldProblem(name, *expected)
@@ -52,8 +61,19 @@ def _wrong_field(
 def _is_naive(value: Any) -> bool:
     try:
         return msgspec.convert(value, datetime).tzinfo is None
-    except msgspec.ValidationError:
+    except ValueError:
         return False
+
+
+def text_flaw(text: str) -> Flaw | None:
+    """What keeps *text* from being stored by every database, or None."""
+    if "\0" in text:
+        return "nul_character", "holds the character U+0000, which PostgreSQL cannot store"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "not_unicode", "holds half of a surrogate pair, which is no character"
+    return None
 
 
 def list_problems(problems: Sequence[FieldProblem]) -> str:

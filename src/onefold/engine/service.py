@@ -45,18 +45,24 @@ class Loop:
 
     async def stop(self) -> None:
         """End the step under way and the loop; returns when it is over."""
-        task, self._task = self._task, None
+        task = self._task
         if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            if not task.cancelling():  # a second call must not disturb the first one's clean-up
+                task.cancel()
+            await asyncio.wait((task,))
 
     async def _run(self) -> None:
         while True:
             if not await self._try_step():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._every_s)
-                self._wake.clear()
+                await self._pause()
+
+    async def _pause(self) -> None:
+        # Not `wait_for`: on Python 3.11 it swallows a cancellation that comes together with
+        # the waking, and the loop goes on (test_stop_right_after_waking_stops).
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._every_s):
+                await self._wake.wait()
+        self._wake.clear()
 
     async def _try_step(self) -> bool:
         try:

@@ -54,8 +54,8 @@ class Instant(TypeDecorator[datetime]):
         return _EPOCH + cast("int", value) * _MICROSECOND
 
 
-# JSON values; an already encoded one may be handed over as `msgspec.Raw`.
-Json = JSON().with_variant(JSONB(), "postgresql")
+# JSON values; an already encoded one may be handed over as `msgspec.Raw`. None is NULL.
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 Row = dict[str, Any]  # column name to value
 

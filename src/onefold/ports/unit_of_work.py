@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import CursorResult, Executable, Table
 
 from onefold.core.envelope import Event
-from onefold.errors import StoreContended
+from onefold.errors import FieldProblem, InvalidInput, StoreContended
 from onefold.ports.features import Features
 
 T = TypeVar("T")
@@ -18,8 +18,13 @@ class Transaction(Protocol):
     """
     What can be done before the commit; all of it happens, or none.
 
-    Ended by leaving `UnitOfWork.begin`; a transaction used after that raises. Not to be
-    shared by concurrent tasks. A failed call leaves the transaction fit for rollback only.
+    Ended by leaving `UnitOfWork.begin`; a transaction used after that raises
+    `IllegalTransition`. Not to be shared by concurrent tasks.
+
+    A call that the store failed, or that was cancelled, leaves the transaction fit for
+    rollback only: every further call raises `IllegalTransition`, and so does leaving the
+    block as if nothing had happened. A call that was refused for its arguments changed
+    nothing, and the transaction goes on.
     """
 
     @property
@@ -58,7 +63,8 @@ class Transaction(Protocol):
         Args:
             table: Where to insert; its primary key decides what is new.
             rows: Each a full mapping of column name to value, the same columns in every
-                row, no key twice. An empty sequence does nothing.
+                row, no key twice. None is NULL, in JSON columns too. An empty sequence
+                does nothing.
 
         Returns:
             The primary keys, as tuples in the table's key order, of the rows inserted.
@@ -78,13 +84,14 @@ class Transaction(Protocol):
         Args:
             consumer: Stable name, 1-64 characters; part of the key.
             event_id: The envelope's id. Not the broker's offset, which changes on replay.
-            now: Kept beside the claim, for housekeeping.
+            now: Aware instant, kept beside the claim for housekeeping.
 
         Returns:
             True the first time, False ever after.
 
         Raises:
-            As `execute`.
+            InvalidInput: a name is empty or too long; nothing was claimed.
+            Others: as `execute`.
         """
         ...
 
@@ -92,7 +99,7 @@ class Transaction(Protocol):
         """
         Write *events* to the outbox: they leave with this transaction or not at all.
 
-        Publishing the same event id again changes nothing. One round trip for all.
+        Publishing an event of the same identity again changes nothing. One round trip for all.
 
         Raises:
             As `execute`.
@@ -109,16 +116,23 @@ class Transaction(Protocol):
             kind: What is due, 1-64 characters; says who will act on it.
             key: For what it is due, 1-200 characters; unique within its kind.
             due_at: Aware instant, not before which it is due.
-            payload: JSON object handed to whoever acts.
+            payload: JSON object handed to whoever acts, as JSON gives it back (a tuple
+                becomes a list). No text with U+0000, which PostgreSQL cannot store.
 
         Raises:
-            As `execute`.
+            InvalidInput: a name is empty or too long, the instant is naive; nothing was armed.
+            Others: as `execute`.
         """
         ...
 
 
 class UnitOfWork(Protocol):
-    """Opens transactions. Safe to share by any number of tasks of one event loop."""
+    """
+    Opens transactions. Safe to share by any number of tasks of one event loop.
+
+    A task has at most one transaction open: a second could wait for the first for ever.
+    Asking for one, to read or to write, raises `IllegalTransition` and leaves the first alone.
+    """
 
     @property
     def features(self) -> Features:
@@ -137,15 +151,27 @@ class UnitOfWork(Protocol):
             StoreContended: another writer did not let go in time; nothing was recorded.
             CommitUnknown: on leaving: the commit was sent and its answer lost. It may
                 have been recorded; read back by id before repeating anything.
+            IllegalTransition: this task has a transaction open, `aclose` was called, or
+                an error of a call was swallowed in the block; nothing was recorded.
         """
         ...
 
     def read(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction that sees one consistent state and must not write."""
+        """
+        Open a transaction that sees one consistent state and refuses to write.
+
+        Raises:
+            As `begin` on entering; a write raises `IllegalTransition` and changes nothing.
+        """
         ...
 
     async def aclose(self) -> None:
-        """Let go of every connection. Safe twice; open transactions are rolled back."""
+        """
+        Let go of every connection. Safe twice.
+
+        Open transactions are rolled back: their next call or their commit raises
+        `StoreUnavailable`. None can be begun any more.
+        """
         ...
 
 
@@ -172,3 +198,31 @@ async def in_transaction(
             continue
     async with uow.begin() as tx:
         return await work(tx)
+
+
+def check_claim(consumer: str, event_id: str, *, now: datetime) -> None:
+    """Raise `InvalidInput` unless every adapter can keep such a claim."""
+    _refuse(_name("consumer", consumer, 64), _name("event_id", event_id, 255), _aware("now", now))
+
+
+def check_deadline(kind: str, key: str, *, due_at: datetime) -> None:
+    """Raise `InvalidInput` unless every adapter can keep such a deadline."""
+    _refuse(_name("kind", kind, 64), _name("key", key, 200), _aware("due_at", due_at))
+
+
+def _refuse(*problems: FieldProblem | None) -> None:
+    found = [problem for problem in problems if problem]
+    if found:
+        raise InvalidInput(found)
+
+
+def _name(field: str, value: str, longest: int) -> FieldProblem | None:
+    if 0 < len(value) <= longest and "\0" not in value:
+        return None
+    return FieldProblem(field, "name", f"expected 1 to {longest} characters, none of them U+0000")
+
+
+def _aware(field: str, value: datetime) -> FieldProblem | None:
+    if value.tzinfo is not None:
+        return None
+    return FieldProblem(field, "instant", "expected an instant with its time zone")

@@ -7,6 +7,7 @@ from uuid import uuid4
 from tests.support import School, new_school
 from tests.support_learning import finish_scenario, http_client, key_of, open_session
 
+from onefold.apps.http.app import create_app
 from onefold.domains.directory.rules import Role
 from onefold.domains.learning.calendar import Period
 from onefold.domains.learning.content.rules import Given, Kind
@@ -141,6 +142,53 @@ async def test_a_learner_is_served_from_session_to_summary(  # noqa: PLR0915 (on
         await call("GET", "/classes/7b", 404)
 
 
+# Method, path and right body of every route that names something of a school's.
+ID = str(uuid4())
+NAMED: list[tuple[str, str, dict[str, Any] | None]] = [
+    ("GET", "/sessions/{session}", None),
+    ("PATCH", "/sessions/{session}", {"change_id": ID, "add": {"items_studied": 1}}),
+    ("POST", "/sessions/{session}/complete", None),
+    ("POST", "/sessions/{session}/abandon", None),
+    ("GET", "/scenarios/attempts/{attempt}", None),
+    ("POST", "/scenarios/attempts/{attempt}/turns", {"turn_id": ID, "said": "hola"}),
+    ("POST", "/scenarios/attempts/{attempt}/complete", None),
+    ("POST", "/scenarios/attempts/{attempt}/abandon", None),
+    ("GET", "/cards/{card}", None),
+    ("POST", "/cards/{card}/reviews", {"review_id": ID, "answer": 3}),
+    ("GET", "/content/{content}", None),
+    ("DELETE", "/content/{content}", None),
+    ("POST", "/budgets/reservations/{reservation}/release", None),
+    (
+        "POST",
+        "/budgets/reservations/{reservation}/settle",
+        {"cost": "0.1", "provider": "a", "model": "b"},
+    ),
+    ("GET", "/learners/{student}", None),
+    ("POST", "/learners/{student}/recompute", None),
+    ("PUT", "/learners/{student}/zone", {"zone": "UTC"}),
+    ("GET", "/classes/{class_name}", None),
+    ("DELETE", "/scenarios/{scenario}", None),
+]
+
+# Routes that name something and are no 404 for another school: what they list is empty
+# there, or they name what every school may have.
+EMPTY_ELSEWHERE = 8
+
+
+def test_every_route_that_names_something_is_called_below(onefold: Onefold) -> None:
+    """A new one fails this test until it is called as a stranger, and this number raised."""
+    paths = create_app(onefold, worker=False).openapi()["paths"]
+
+    named = [
+        (method, path)
+        for path, methods in paths.items()
+        for method in methods
+        if path.startswith("/api/v1/learning") and "{" in path
+    ]
+
+    assert len(named) == len(NAMED) + EMPTY_ELSEWHERE, sorted(named)
+
+
 async def test_another_schools_key_finds_nothing(
     onefold: Onefold, school: School, clock: ManualClock
 ) -> None:
@@ -156,34 +204,20 @@ async def test_another_schools_key_finds_nothing(
     await budgets.reserve(school.service, student, reservation, "0.5")
     elsewhere = (await new_school(onefold, "Elsewhere", auto_enrol=False)).id
     key = await key_of(onefold, elsewhere, Role.ADMIN)
-    session, attempt = f"/sessions/{begun.id}", f"/scenarios/attempts/{ended['attempt_id']}"
-    id_ = str(uuid4())
-    calls = [
-        ("GET", session, None),
-        ("PATCH", session, {"change_id": id_, "add": {"items_studied": 1}}),
-        ("POST", f"{session}/complete", None),
-        ("POST", f"{session}/abandon", None),
-        ("GET", attempt, None),
-        ("POST", f"{attempt}/turns", {"turn_id": id_, "said": "hola"}),
-        ("POST", f"{attempt}/complete", None),
-        ("POST", f"{attempt}/abandon", None),
-        ("GET", f"/cards/{card['id']}", None),
-        ("POST", f"/cards/{card['id']}/reviews", {"review_id": id_, "answer": 3}),
-        ("GET", f"/content/{saved['id']}", None),
-        ("DELETE", f"/content/{saved['id']}", None),
-        ("POST", f"/budgets/reservations/{reservation}/release", None),
-        (
-            "POST",
-            f"/budgets/reservations/{reservation}/settle",
-            {"cost": "0.1", "provider": "a", "model": "b"},
-        ),
-        ("GET", f"/learners/{student}", None),
-        ("POST", f"/learners/{student}/recompute", None),
-        ("PUT", f"/learners/{student}/zone", {"zone": "UTC"}),
-    ]
+    things = {
+        "session": begun.id,
+        "attempt": ended["attempt_id"],
+        "card": card["id"],
+        "content": saved["id"],
+        "reservation": reservation,
+        "student": student,
+        "class_name": "7b",
+        "scenario": "trip",
+    }
     lists = ["/sessions", "/scenarios/attempts", "/scenarios/history", "/content", "/content?q=sol"]
     async with http_client(onefold) as client:
-        for method, path, body in calls:
+        for method, template, body in NAMED:
+            path = template.format(**things)
             nobody = await client.request(method, path, json=body)
             foreign = await client.request(method, path, json=body, headers={"authorization": key})
             assert (nobody.status_code, foreign.status_code) == (401, 404), path

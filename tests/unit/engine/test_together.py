@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from tests.support_learning import one_turn
 
 from onefold.engine.together import Together
 from onefold.errors import NotFound, OnefoldError, StoreUnavailable
@@ -15,10 +16,13 @@ class Rounds:
     def __init__(self) -> None:
         self.rounds: list[list[int]] = []
         self.down = False
+        self.gate = asyncio.Event()  # closed, it keeps a round under way
+        self.gate.set()
 
     async def carry_out(self, orders: Sequence[int]) -> Sequence[str | OnefoldError]:
         self.rounds.append(list(orders))
-        await asyncio.sleep(0)
+        await one_turn()
+        await self.gate.wait()
         if self.down:
             raise StoreUnavailable("down")
         if 13 in orders:
@@ -63,13 +67,16 @@ async def test_who_gave_up_waiting_is_left_out() -> None:
     """A caller cancelled in line is not carried out; one cancelled in its round hurts nobody."""
     rounds = Rounds()
     submit = Together(rounds.carry_out)
+    rounds.gate.clear()
     tasks = [asyncio.create_task(submit(n)) for n in (2, 4)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await one_turn()
+    await one_turn()
     waiting = asyncio.create_task(submit(6))
-    await asyncio.sleep(0)
+    await one_turn()
     waiting.cancel()
     tasks[0].cancel()
+    await one_turn()
+    rounds.gate.set()
 
     assert await tasks[1] == "4"
     with pytest.raises(asyncio.CancelledError):
@@ -83,8 +90,8 @@ async def test_a_cancelled_caller_of_a_failing_round_is_let_go() -> None:
     rounds = Rounds()
     submit = Together(rounds.carry_out)
     task = asyncio.create_task(submit(13))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await one_turn()
+    await one_turn()
     task.cancel()
 
     assert await submit(2) == "2"

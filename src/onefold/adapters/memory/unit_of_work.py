@@ -5,17 +5,27 @@ It is also the fake that tests use, and passes the very same contracts as the da
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn
 
+import msgspec
+
+from onefold.adapters.tasks import OnePerTask
 from onefold.core.envelope import Event
-from onefold.errors import IllegalTransition, Unsupported
+from onefold.core.wire import decode, encode_native
+from onefold.errors import (
+    ConstraintViolated,
+    IllegalTransition,
+    StoreUnavailable,
+    Unsupported,
+)
 from onefold.ports.deadlines import Deadline
 from onefold.ports.features import Features
+from onefold.ports.unit_of_work import check_claim, check_deadline
 
 FEATURES = Features(name="memory", sql=False, parallel_writers=False, survives_process=False)
 
@@ -25,8 +35,10 @@ class MemoryState:
     """Everything committed; a transaction works on a copy and swaps it in at its commit."""
 
     claims: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    outbox: dict[str, Event] = field(default_factory=dict)
-    deadlines: dict[tuple[str, str], Deadline] = field(default_factory=dict)
+    # Bytes by identity, in the order of publishing: what leaves is what was written.
+    outbox: dict[str, bytes] = field(default_factory=dict)
+    # When, and the payload as JSON, by kind and key.
+    deadlines: dict[tuple[str, str], tuple[datetime, bytes]] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
 
     def copy(self) -> "MemoryState":
@@ -41,8 +53,9 @@ class MemoryState:
 class MemoryTransaction:
     """One open transaction; see `ports.unit_of_work.Transaction`. `records` is the domain's."""
 
-    def __init__(self, state: MemoryState) -> None:
-        self._state: MemoryState | None = state
+    def __init__(self, draft: MemoryState, *, writes: bool) -> None:
+        self._draft = draft
+        self._state = "open" if writes else "read-only"
 
     @property
     def features(self) -> Features:
@@ -50,8 +63,12 @@ class MemoryTransaction:
 
     @property
     def records(self) -> dict[str, Any]:
-        """The domain's own rows here: values by key, rolled back with everything else."""
-        return self._open().records
+        """
+        The domain's own rows here: values by key, rolled back with everything else.
+
+        Those of a reading transaction are a copy that is thrown away.
+        """
+        return self._called().records
 
     async def execute(self, *_: object) -> NoReturn:
         raise Unsupported(FEATURES.name, "SQL statements; use `records`")
@@ -60,31 +77,43 @@ class MemoryTransaction:
         raise Unsupported(FEATURES.name, "SQL tables; use `records`")
 
     async def claim(self, consumer: str, event_id: str, *, now: datetime) -> bool:
-        claims = self._open().claims
+        check_claim(consumer, event_id, now=now)
+        claims = self._written().claims
         if (consumer, event_id) in claims:
             return False
         claims[consumer, event_id] = now
         return True
 
     async def publish(self, *events: Event, now: datetime) -> None:
-        outbox = self._open().outbox
+        outbox = self._written().outbox
         for event in events:
-            outbox.setdefault(event.id, event)
+            outbox.setdefault(event.identity, encode_native(event))
 
     async def schedule(
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
     ) -> None:
-        armed = Deadline(kind=kind, key=key, due_at=due_at, payload=deepcopy(dict(payload)))
-        self._open().deadlines[kind, key] = armed
+        check_deadline(kind, key, due_at=due_at)
+        armed = self._written().deadlines
+        try:
+            armed[kind, key] = (due_at, msgspec.json.encode(dict(payload)))
+        except (TypeError, ValueError, OverflowError) as error:
+            self._state = "failed"
+            raise ConstraintViolated(f"not a JSON object ({type(error).__name__})") from error
 
-    def end(self) -> None:
-        """Refuse every further call."""
-        self._state = None
+    def end(self) -> bool:
+        """Refuse every further call; tell whether one had failed."""
+        failed, self._state = self._state == "failed", "ended"
+        return failed
 
-    def _open(self) -> MemoryState:
-        if self._state is None:
-            raise IllegalTransition("ended", "a call on this transaction")
-        return self._state
+    def _called(self) -> MemoryState:
+        if self._state in {"failed", "ended"}:
+            raise IllegalTransition(self._state, "a call on this transaction")
+        return self._draft
+
+    def _written(self) -> MemoryState:
+        if self._state == "read-only":
+            raise IllegalTransition("read-only", "a write")
+        return self._called()
 
 
 class MemoryUnitOfWork:
@@ -93,6 +122,8 @@ class MemoryUnitOfWork:
     def __init__(self) -> None:
         self.committed = MemoryState()
         self._writer = asyncio.Lock()
+        self._one = OnePerTask()
+        self._closed = False
 
     @property
     def features(self) -> Features:
@@ -100,25 +131,37 @@ class MemoryUnitOfWork:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[MemoryTransaction]:
-        async with self._writer:
-            draft = self.committed.copy()
-            tx = MemoryTransaction(draft)
-            try:
-                yield tx
-            finally:
-                tx.end()
-            self.committed = draft
+        with self._one.entered():
+            async with self._writer:
+                draft = self.committed.copy()
+                with self._open(draft, writes=True) as tx:
+                    yield tx
+                self._commit(draft)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[MemoryTransaction]:
-        tx = MemoryTransaction(self.committed.copy())
+        with self._one.entered(), self._open(self.committed.copy(), writes=False) as tx:
+            yield tx
+
+    async def aclose(self) -> None:
+        self._closed = True
+
+    @contextmanager
+    def _open(self, draft: MemoryState, *, writes: bool) -> Iterator[MemoryTransaction]:
+        if self._closed:
+            raise IllegalTransition("closed", "a transaction")
+        tx = MemoryTransaction(draft, writes=writes)
         try:
             yield tx
         finally:
-            tx.end()
+            failed = tx.end()
+        if failed:  # and its error was swallowed
+            raise IllegalTransition("failed", "a commit")
 
-    async def aclose(self) -> None:
-        """Nothing is held."""
+    def _commit(self, draft: MemoryState) -> None:
+        if self._closed:
+            raise StoreUnavailable("closed while the transaction was open")
+        self.committed = draft
 
 
 class MemoryOutbox:
@@ -128,7 +171,7 @@ class MemoryOutbox:
         self._uow = uow
 
     async def unsent(self, *, limit: int) -> Sequence[Event]:
-        return list(self._uow.committed.outbox.values())[:limit]
+        return [decode(body) for body in list(self._uow.committed.outbox.values())[:limit]]
 
 
 class MemoryDeadlines:
@@ -138,7 +181,10 @@ class MemoryDeadlines:
         self._uow = uow
 
     async def due(self, kind: str, *, now: datetime, limit: int) -> Sequence[Deadline]:
-        armed = self._uow.committed.deadlines.values()
-        ripe = [d for d in armed if d.kind == kind and d.due_at <= now]
-        ripe.sort(key=lambda d: (d.due_at, d.key))
-        return [replace(d, payload=deepcopy(d.payload)) for d in ripe[:limit]]
+        armed = self._uow.committed.deadlines.items()
+        ripe = [(due_at, key, body) for (k, key), (due_at, body) in armed if k == kind]
+        ripe = sorted(one for one in ripe if one[0] <= now)[:limit]
+        return [
+            Deadline(kind=kind, key=key, due_at=due_at, payload=msgspec.json.decode(body))
+            for due_at, key, body in ripe
+        ]

@@ -1,15 +1,21 @@
-"""Opens the database that a URL names, and knows which dialect speaks to it."""
+"""Opens the database that a URL names, and lends its connections, one transaction each."""
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from types import ModuleType
 
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from onefold.adapters.sql.dialects import postgres, sqlite
-from onefold.errors import InvalidSetting
+from onefold.adapters.sql.errors import DRIVER_ERRORS, at_the_border
+from onefold.adapters.tasks import to_the_end
+from onefold.errors import IllegalTransition, InvalidSetting, StoreContended, StoreUnavailable
 
 _DIALECTS: dict[str, ModuleType] = {"sqlite": sqlite, "postgresql": postgres}
+_ROLLBACK_S = 5.0  # how long a rollback may take before its connection is thrown away
 
 
 class Database:
@@ -34,9 +40,106 @@ class Database:
         self.writer: AsyncEngine
         self.reader: AsyncEngine
         self.writer, self.reader = self.dialect.engines(parsed, wait_s=wait_s)
+        self._wait_s = wait_s
+        # Waited for here and not in the pool, whose waiters sleep on when connecting fails
+        # for those before them (test_nobody_waits_for_a_server_that_is_not_there).
+        self._free = {
+            engine: asyncio.Semaphore(engine.pool.size())  # type: ignore[attr-defined]
+            for engine in (self.writer, self.reader)
+        }
+        self._lent: set[AsyncConnection] = set()
+        self._closed = False
+
+    @asynccontextmanager
+    async def transaction(
+        self,
+        engine: AsyncEngine,
+        begin: str,
+        at_the_end: Callable[[], AbstractContextManager[None]],
+    ) -> AsyncIterator[AsyncConnection]:
+        """
+        A connection with a transaction begun: committed on leaving, else rolled back.
+
+        Whatever goes wrong and whenever, the connection is back in its pool before this
+        returns, with no transaction on it, or is thrown away, which rolls back too.
+
+        Args:
+            engine: `writer` or `reader`.
+            begin: The dialect's words.
+            at_the_end: The border that errors of the COMMIT pass.
+        """
+        async with self._lend(engine) as connection:
+            try:
+                with at_the_border():
+                    await _begin(connection, begin)
+                yield connection
+                _insist_on(connection)
+                with at_the_end():
+                    await connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                await to_the_end(_roll_back(connection))
+                raise
+
+    @asynccontextmanager
+    async def _lend(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        free = self._free[engine]
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await free.acquire()
+        except TimeoutError as error:
+            raise StoreContended(f"no connection was free within {self._wait_s} s") from error
+        try:
+            if self._closed:
+                raise IllegalTransition("closed", "a transaction")
+            with at_the_border():
+                connection = await engine.connect()
+            self._lent.add(connection)
+            try:
+                yield connection
+            finally:
+                self._lent.discard(connection)
+                await to_the_end(_give_back(connection))
+        finally:
+            free.release()
 
     async def aclose(self) -> None:
-        """Close every connection. Safe twice."""
+        """Close every connection, rolling back what is open on it. Safe twice."""
+        self._closed = True
+        for connection in tuple(self._lent):
+            with suppress(*DRIVER_ERRORS):  # it may have been given back meanwhile
+                await to_the_end(connection.invalidate())
         await self.writer.dispose()
         if self.reader is not self.writer:
             await self.reader.dispose()
+
+
+async def _begin(connection: AsyncConnection, begin: str) -> None:
+    """Begin; where the pooled connection had died, on a fresh one: nothing was begun yet."""
+    try:
+        await connection.exec_driver_sql(begin)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        await connection.rollback()  # SQLAlchemy's own: no statement reaches a server
+        await connection.exec_driver_sql(begin)
+
+
+def _insist_on(connection: AsyncConnection) -> None:
+    if connection.invalidated:  # no COMMIT can be sent: nothing is in doubt
+        raise StoreUnavailable("the connection was lost before the commit")
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    """Roll back; a connection that cannot even do that is thrown away, which rolls back too."""
+    try:
+        async with asyncio.timeout(_ROLLBACK_S):
+            await connection.exec_driver_sql("ROLLBACK")
+    except DRIVER_ERRORS:  # the first error is on its way; this one adds nothing
+        await connection.invalidate()
+
+
+async def _give_back(connection: AsyncConnection) -> None:
+    try:
+        await connection.close()
+    except DRIVER_ERRORS:  # it was committed or rolled back: what is left to fail is the socket's
+        await connection.invalidate()

@@ -30,8 +30,8 @@ outbox = Table(
     metadata,
     Column("position", _Position, primary_key=True, autoincrement=True),
     Column("event_id", String(255), nullable=False, unique=True),
-    Column("event_type", String(255), nullable=False),
-    Column("key", String(255)),
+    Column("event_type", String(512), nullable=False),
+    Column("key", String(512)),
     # The event's bytes as they will leave: the same at every attempt.
     Column("body", LargeBinary, nullable=False),
     Column("published_at", Instant, nullable=False),

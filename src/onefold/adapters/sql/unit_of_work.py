@@ -1,35 +1,36 @@
 """
 The unit of work over SQLite and PostgreSQL.
 
-BEGIN, COMMIT and ROLLBACK are said here in so many words (the engine is in autocommit),
-because what a failure means depends on which of them was on its way.
+BEGIN, COMMIT and ROLLBACK are said in so many words (the engine is in autocommit), because
+what a failure means depends on which of them was on its way; see `connection.Database`.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CursorResult, Executable, Table, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import CursorResult, Executable, Table
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from onefold.adapters.sql.connection import Database
-from onefold.adapters.sql.errors import DRIVER_ERRORS, at_the_border, at_the_commit
+from onefold.adapters.sql.errors import at_the_border, at_the_commit
 from onefold.adapters.sql.schema import deadlines, inbox, outbox
+from onefold.adapters.tasks import OnePerTask
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
 from onefold.errors import IllegalTransition
 from onefold.ports.features import Features
-from onefold.ports.unit_of_work import Transaction
+from onefold.ports.unit_of_work import Transaction, check_claim, check_deadline
 
 
 class SqlTransaction:
     """One open transaction on one connection; see `ports.unit_of_work.Transaction`."""
 
-    def __init__(self, connection: AsyncConnection, database: Database) -> None:
-        self._connection: AsyncConnection | None = connection
+    def __init__(self, connection: AsyncConnection, database: Database, *, writes: bool) -> None:
+        self._connection = connection
         self._dialect = database.dialect
+        self._state = "open" if writes else "read-only"
 
     @property
     def features(self) -> Features:
@@ -38,8 +39,8 @@ class SqlTransaction:
     async def execute(
         self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
     ) -> CursorResult[Any]:
-        with at_the_border():
-            return await self._open().execute(statement, parameters)
+        with self._call(writes=statement.is_dml):
+            return await self._connection.execute(statement, parameters)
 
     async def insert_new(
         self, table: Table, rows: Sequence[Mapping[str, Any]]
@@ -50,19 +51,20 @@ class SqlTransaction:
     async def _insert_new(
         self, table: Table, rows: Sequence[Mapping[str, Any]], **how: Any
     ) -> set[tuple[Any, ...]]:
-        if not rows:
-            return set()
-        with at_the_border():
-            return await self._dialect.insert_new(self._open(), table, rows, **how)  # type: ignore[no-any-return]
+        with self._call(writes=True):
+            if not rows:
+                return set()
+            return await self._dialect.insert_new(self._connection, table, rows, **how)  # type: ignore[no-any-return]
 
     async def claim(self, consumer: str, event_id: str, *, now: datetime) -> bool:
+        check_claim(consumer, event_id, now=now)
         row = {"consumer": consumer, "event_id": event_id, "claimed_at": now}
         return bool(await self.insert_new(inbox, [row]))
 
     async def publish(self, *events: Event, now: datetime) -> None:
         rows = [
             {
-                "event_id": event.id,
+                "event_id": event.identity,
                 "event_type": event.type,
                 "key": event.key,
                 "body": encode_native(event),
@@ -76,21 +78,36 @@ class SqlTransaction:
     async def schedule(
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
     ) -> None:
-        row = {"kind": kind, "key": key, "due_at": due_at, "payload": payload}
-        if not await self.insert_new(deadlines, [row]):
-            armed = (deadlines.c.kind == kind) & (deadlines.c.key == key)
-            await self.execute(
-                update(deadlines).where(armed).values(due_at=due_at, payload=payload)
-            )
+        check_deadline(kind, key, due_at=due_at)
+        armed = self._dialect.insert(deadlines).values(
+            kind=kind, key=key, due_at=due_at, payload=dict(payload)
+        )
+        moved = {"due_at": armed.excluded.due_at, "payload": armed.excluded.payload}
+        await self.execute(armed.on_conflict_do_update(index_elements=["kind", "key"], set_=moved))
 
-    def end(self) -> None:
-        """Refuse every further call."""
-        self._connection = None
+    @contextmanager
+    def _call(self, *, writes: bool) -> Iterator[None]:
+        """
+        The border of one call.
 
-    def _open(self) -> AsyncConnection:
-        if self._connection is None:
-            raise IllegalTransition("ended", "a call on this transaction")
-        return self._connection
+        After a failed one nothing but rollback is allowed: PostgreSQL would answer a COMMIT
+        with a silent rollback, and SQLite would commit the half that went well.
+        """
+        if self._state not in {"open", "read-only"}:
+            raise IllegalTransition(self._state, "a call on this transaction")
+        if writes and self._state == "read-only":
+            raise IllegalTransition(self._state, "a write")
+        try:
+            with at_the_border():
+                yield
+        except BaseException:
+            self._state = "failed"
+            raise
+
+    def end(self) -> bool:
+        """Refuse every further call; tell whether one had failed."""
+        failed, self._state = self._state == "failed", "ended"
+        return failed
 
 
 class SqlUnitOfWork:
@@ -98,6 +115,7 @@ class SqlUnitOfWork:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._one = OnePerTask()
 
     @property
     def features(self) -> Features:
@@ -106,51 +124,32 @@ class SqlUnitOfWork:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
         database = self._database
-        async with self._begun(database.writer, database.dialect.BEGIN) as connection:
-            async with self._transaction(connection) as tx:
-                yield tx
-            with at_the_commit():
-                await connection.exec_driver_sql("COMMIT")
+        with self._one.entered():
+            async with database.transaction(
+                database.writer, database.dialect.BEGIN, at_the_commit
+            ) as connection:
+                with _open(SqlTransaction(connection, database, writes=True)) as tx:
+                    yield tx
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
         database = self._database
-        async with self._begun(database.reader, database.dialect.BEGIN_READ) as connection:
-            async with self._transaction(connection) as tx:
-                yield tx
-            with at_the_border():
-                await connection.exec_driver_sql("COMMIT")
+        with self._one.entered():
+            async with database.transaction(
+                database.reader, database.dialect.BEGIN_READ, at_the_border
+            ) as connection:
+                with _open(SqlTransaction(connection, database, writes=False)) as tx:
+                    yield tx
 
     async def aclose(self) -> None:
         await self._database.aclose()
 
-    @asynccontextmanager
-    async def _transaction(self, connection: AsyncConnection) -> AsyncIterator[Transaction]:
-        tx = SqlTransaction(connection, self._database)
-        try:
-            yield tx
-        finally:
-            tx.end()
 
-    @asynccontextmanager
-    async def _begun(self, engine: AsyncEngine, begin: str) -> AsyncIterator[AsyncConnection]:
-        """A connection with a transaction begun; whatever goes wrong, rolled back."""
-        with at_the_border():
-            connection = await engine.connect()
-        try:
-            with at_the_border():
-                await connection.exec_driver_sql(begin)
-            yield connection
-        except BaseException:
-            await asyncio.shield(_abandon(connection))
-            raise
-        await asyncio.shield(connection.close())
-
-
-async def _abandon(connection: AsyncConnection) -> None:
-    """Roll back; a connection that cannot even do that is thrown away, which rolls back too."""
+@contextmanager
+def _open(tx: SqlTransaction) -> Iterator[SqlTransaction]:
     try:
-        await connection.exec_driver_sql("ROLLBACK")
-    except DRIVER_ERRORS:  # the first error is on its way; this one adds nothing
-        await connection.invalidate()
-    await connection.close()
+        yield tx
+    finally:
+        failed = tx.end()
+    if failed:  # and its error was swallowed
+        raise IllegalTransition("failed", "a commit")

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from onefold.apps.cli import directory, learning, server
+from onefold.apps.cli import directory, learning, server, telemetry
 from onefold.errors import OnefoldError
 
 app = typer.Typer(
@@ -13,9 +13,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: drawing boxes took twice the time of all else
 )
 server.add_to(app)
 directory.add_to(app)
+telemetry.add_to(app)
 learning.add_to(app)
 
 

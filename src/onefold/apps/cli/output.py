@@ -45,7 +45,8 @@ async def opened(database: str | None, **how: Any) -> AsyncIterator["Onefold"]:
     from onefold.wiring import build
 
     overrides = {"database_url": database} if database else {}
-    onefold = build(Settings.load(**overrides), **how)
+    settings = Settings.load(**overrides)
+    onefold = build(settings, **how)
     try:
         await onefold.prepare()
         yield onefold
@@ -59,12 +60,14 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
         show_json([dict(row) for row in rows])
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*(name.replace("_", " ") for name in columns), box=None, pad_edge=False)
+    # Folded, never cut: an id is there to be copied. Where no terminal sets a width, none is.
+    heads = [Column(name.replace("_", " "), overflow="fold") for name in columns]
+    table = Table(*heads, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in columns))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)
 
 
 def _cell(value: Any) -> str:

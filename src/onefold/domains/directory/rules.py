@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from onefold.core.fields import Flaw, text_flaw
 from onefold.core.ids import derived_id
 from onefold.errors import FieldProblem, Forbidden, InvalidInput
 
@@ -76,6 +77,10 @@ class Principal:
     name: str
     student_id: UUID | None = None
 
+    def __post_init__(self) -> None:
+        if (self.role is Role.STUDENT) != (self.student_id is not None):
+            raise ValueError("a student acts for one pupil, and no other role does")
+
     @classmethod
     def local(cls, school_id: UUID) -> "Principal":
         """Whoever runs a command beside the database: may do all in the school it names."""
@@ -90,7 +95,9 @@ class Principal:
 
     def may_see(self, student_id: UUID) -> bool:
         """Whether data of *student_id* exists for this caller, within its school."""
-        return self.student_id is None or self.student_id == student_id
+        if self.role is Role.STUDENT:
+            return self.student_id == student_id
+        return True
 
 
 _KEY = re.compile(r"of_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
@@ -158,6 +165,15 @@ class RosterLine:
     class_name: str | None = None
 
 
+def require_text(field: str, text: str, *, longest: int) -> None:
+    """Raise `InvalidInput` unless *text* is 1 to *longest* characters that can be stored."""
+    flaw = text_flaw(text)
+    if not flaw and not 1 <= len(text) <= longest:
+        flaw = "length", f"expected 1 to {longest} characters"
+    if flaw:
+        raise InvalidInput([FieldProblem(field, *flaw)])
+
+
 _LONGEST = {"name": 200, "external_id": 100, "class_name": 100}
 ROSTER_COLUMNS: Final = ("student_id", "external_id", "name", "class_name")
 
@@ -173,31 +189,36 @@ def read_roster_line(school_id: UUID, line: Mapping[str, str | None]) -> RosterL
         InvalidInput: naming each wrong field.
     """
     cells = {name: (line.get(name) or "").strip() or None for name in ROSTER_COLUMNS}
-    problems = [
-        FieldProblem(name, "too_long", f"at most {longest} characters")
-        for name, longest in _LONGEST.items()
-        if len(cells[name] or "") > longest
-    ]
+    flaws = {name: _cell_flaw(name, cell) for name, cell in cells.items()}
+    problems = [FieldProblem(name, *flaw) for name, flaw in flaws.items() if flaw]
     if not cells["student_id"] and not cells["external_id"]:
         problems.append(FieldProblem("student_id", "missing", "give student_id or external_id"))
-    student_id = _student_id(school_id, cells, problems)
-    if problems or student_id is None:
+    if problems:
         raise InvalidInput(problems)
+    external_id = cells["external_id"]
     return RosterLine(
-        student_id=student_id,
+        student_id=UUID(cells["student_id"])
+        if cells["student_id"]
+        else derived_id("student", str(school_id), str(external_id)),
         name=cells["name"],
-        external_id=cells["external_id"],
+        external_id=external_id,
         class_name=cells["class_name"],
     )
 
 
-def _student_id(
-    school_id: UUID, cells: Mapping[str, str | None], problems: list[FieldProblem]
-) -> UUID | None:
-    if not cells["student_id"]:
-        return derived_id("student", str(school_id), cells["external_id"] or "")
-    try:
-        return UUID(cells["student_id"])
-    except ValueError:
-        problems.append(FieldProblem("student_id", "not_a_uuid", "expected a UUID"))
+def _cell_flaw(name: str, cell: str | None) -> Flaw | None:
+    if cell is None:
         return None
+    if name == "student_id":
+        return None if _is_uuid(cell) else ("not_a_uuid", "expected a UUID")
+    if len(cell) > _LONGEST[name]:
+        return "too_long", f"at most {_LONGEST[name]} characters"
+    return text_flaw(cell)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

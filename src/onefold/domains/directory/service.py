@@ -1,14 +1,15 @@
 """The use cases of the directory: one call, one transaction."""
 
-import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from onefold.core.clock import Clock
+from onefold.core.fields import text_flaw
 from onefold.core.ids import new_event_id
 from onefold.domains.directory import store
+from onefold.domains.directory.roster import read_roster
 from onefold.domains.directory.rules import (
     ROSTER_COLUMNS,
     ApiKey,
@@ -16,19 +17,23 @@ from onefold.domains.directory.rules import (
     Role,
     RosterLine,
     Scope,
-    read_roster_line,
+    require_text,
     scopes_for,
 )
 from onefold.domains.directory.tables import api_keys, schools
 from onefold.errors import (
     Conflict,
+    ConstraintViolated,
     FieldProblem,
     InvalidInput,
     NotFound,
+    StoreContended,
     Unauthenticated,
 )
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
+
+T = TypeVar("T")
 
 
 class Passwords(Protocol):
@@ -83,22 +88,24 @@ class DirectoryService:
         Create a school; creating the same one again gives the same id.
 
         Raises:
-            Conflict: another school has that name. Nothing was recorded.
+            Conflict: another school has that name or that id. Nothing was recorded.
+            InvalidInput: the name is not 1 to 255 characters.
         """
+        require_text("name", name, longest=255)
         now = self._clock.now()
         wanted = school_id or new_event_id(now, self._random)
         row = {"id": wanted, "name": name, "auto_enrol": auto_enrol, "created_at": now}
 
         async def work(tx: Transaction) -> UUID:
             named = {found["name"]: found["id"] for found in await store.all_schools(tx)}
-            if name in named and school_id not in {None, named[name]}:
-                raise Conflict("school", name)
-            if name not in named:
-                await tx.insert_new(schools, [row])
             found: UUID = named.get(name, wanted)
+            if school_id not in {None, found}:
+                raise Conflict("school", name)
+            if name not in named and not await tx.insert_new(schools, [row]):
+                raise Conflict("school", str(wanted))
             return found
 
-        return await in_transaction(self._uow, work)
+        return await self._once_more(work)
 
     async def schools(self) -> Sequence[Row]:
         """Every school of this installation, the oldest first."""
@@ -133,29 +140,37 @@ class DirectoryService:
 
         Args:
             school_id: Whose roster it is.
-            text: The file's lines. A header names the columns, of which `student_id` (UUID)
-                or `external_id` must be there; `name` and `class_name` may be.
+            text: The file's lines with their ends. A header names the columns, of which
+                `student_id` (UUID) or `external_id` must be there; `name` and `class_name`
+                may be. Of several lines of one pupil the last counts.
 
         Raises:
             NotFound: no such school.
-            InvalidInput: the header is not usable. Nothing was recorded.
+            InvalidInput: the header is not usable, or it is no CSV. Nothing was recorded.
         """
-        report = RosterReport()
-        lines = _read_roster(school_id, text, report)
+        read = read_roster(school_id, text)
 
-        async def work(tx: Transaction) -> None:
+        async def work(tx: Transaction) -> RosterReport:
             if await store.school(tx, school_id) is None:
                 raise NotFound("school", str(school_id))
-            known = await _roster_of(tx, school_id, list(lines))
-            changed = [line for line in lines.values() if known.get(line.student_id, line) != line]
-            new = [line for line in lines.values() if line.student_id not in known]
-            await store.enrol(tx, school_id, new, now=self._clock.now())
+            rows = await store.roster(tx, school_id)
+            known = {row["student_id"]: _line_of(row) for row in rows}
+            owners = {row["external_id"]: row["student_id"] for row in rows if row["external_id"]}
+            good = read.without_taken(owners)
+            lines = good.lines.values()
+            changed = [line for line in lines if known.get(line.student_id, line) != line]
+            new = [line for line in lines if line.student_id not in known]
+            if len(await store.enrol(tx, school_id, new, now=self._clock.now())) < len(new):
+                raise StoreContended("a pupil of this roster was enrolled at the same moment")
             await store.amend_roster(tx, school_id, changed)
-            report.created, report.updated = len(new), len(changed)
-            report.unchanged = len(lines) - len(new) - len(changed)
+            return RosterReport(
+                created=len(new),
+                updated=len(changed),
+                unchanged=len(lines) - len(new) - len(changed),
+                refused=good.refused,
+            )
 
-        await in_transaction(self._uow, work)
-        return report
+        return await self._once_more(work)
 
     async def students(
         self, school_id: UUID, *, after: UUID | None = None, limit: int = 100
@@ -163,6 +178,26 @@ class DirectoryService:
         """A page of the school's pupils, in the order of their ids."""
         async with self._uow.read() as tx:
             return await store.roster_page(tx, school_id, after=after, limit=limit)
+
+    async def school(self, caller: Principal) -> Row:
+        """The caller's own school: `id`, `name`, `auto_enrol`."""
+        async with self._uow.read() as tx:
+            found = await store.school(tx, caller.school_id)
+        if found is None:
+            raise NotFound("school", str(caller.school_id))
+        return found
+
+    async def names(self, caller: Principal, ids: Collection[UUID]) -> dict[UUID, str]:
+        """
+        The names, where known, of those pupils of *ids* whom the caller may see.
+
+        Who may not read the directory gets none, but a pupil gets their own.
+        """
+        seen = [id_ for id_ in ids if caller.may_see(id_)]
+        if Scope.DIRECTORY_READ not in caller.scopes and caller.student_id is None:
+            return {}
+        async with self._uow.read() as tx:
+            return await store.names(tx, caller.school_id, seen)
 
     async def create_key(
         self,
@@ -179,9 +214,12 @@ class DirectoryService:
         Raises:
             InvalidInput: scopes beyond the role's; a student key without its pupil, or
                 another key with one. Nothing was recorded.
-            NotFound: no such school, or no such pupil in it.
+            NotFound: no such school, or no such pupil enrolled in it.
+            Conflict: the new key's prefix is taken; calling again makes another.
         """
         granted = scopes_for(role, scopes)
+        if label:
+            require_text("label", label, longest=100)
         if (role is Role.STUDENT) != (student_id is not None):
             reason = "a student key names its pupil, no other key does"
             raise InvalidInput([FieldProblem("student_id", "student_bound", reason)])
@@ -201,9 +239,10 @@ class DirectoryService:
         async def work(tx: Transaction) -> None:
             if await store.school(tx, school_id) is None:
                 raise NotFound("school", str(school_id))
-            if student_id and not await store.roster(tx, school_id, [student_id]):
+            if student_id and not await store.enrolled(tx, school_id, [student_id]):
                 raise NotFound("student", str(student_id))
-            await tx.insert_new(api_keys, [row])
+            if not await tx.insert_new(api_keys, [row]):
+                raise Conflict("key", key.prefix)
 
         await in_transaction(self._uow, work)
         return key
@@ -251,7 +290,20 @@ class DirectoryService:
         )
 
     async def set_password(self, school_id: UUID, name: str, password: str, *, role: Role) -> None:
-        """Create a user who logs in on the pages, or give an existing one a new password."""
+        """
+        Create a user who logs in on the pages, or give an existing one a new password.
+
+        Raises:
+            InvalidInput: the name is not 1 to 100 characters; or the role is `student`: a
+                user names no pupil, and a pupil's login that named none would see every
+                pupil. Nothing was recorded.
+            NotFound: no such school.
+            Conflict: a user of another school has that name. Nothing was recorded.
+        """
+        require_text("name", name, longest=100)
+        if role is Role.STUDENT:
+            reason = "a user names no pupil yet; give the pupil an API key instead"
+            raise InvalidInput([FieldProblem("role", "student_bound", reason)])
         row = {
             "school_id": school_id,
             "name": name,
@@ -261,9 +313,14 @@ class DirectoryService:
         }
 
         async def work(tx: Transaction) -> None:
+            if await store.school(tx, school_id) is None:
+                raise NotFound("school", str(school_id))
+            found = await store.user(tx, name)
+            if found and found["school_id"] != school_id:
+                raise Conflict("user", name)
             await store.set_password(tx, row)
 
-        await in_transaction(self._uow, work)
+        await self._once_more(work)
 
     async def log_in(self, name: str, password: str) -> Principal:
         """
@@ -292,7 +349,16 @@ class DirectoryService:
             raise Unauthenticated("this user is gone")
         return _principal(row)
 
+    async def _once_more(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """As `in_transaction`; again if another process wrote the same name at the same time."""
+        try:
+            return await in_transaction(self._uow, work)
+        except ConstraintViolated:
+            return await in_transaction(self._uow, work)
+
     async def _user(self, name: str) -> Row | None:
+        if text_flaw(name):
+            return None
         async with self._uow.read() as tx:
             return await store.user(tx, name)
 
@@ -304,33 +370,8 @@ def _principal(row: Row) -> Principal:
     )
 
 
-async def _roster_of(
-    tx: Transaction, school_id: UUID, ids: Sequence[UUID]
-) -> dict[UUID, RosterLine | None]:
-    """The lines as they stand; None for a pupil who has left and would come back."""
-    return {
-        row["student_id"]: None
-        if row["left_at"]
-        else RosterLine(**{name: row[name] for name in ROSTER_COLUMNS})
-        for row in await store.roster(tx, school_id, ids)
-    }
-
-
-def _read_roster(
-    school_id: UUID, text: Iterable[str], report: RosterReport
-) -> dict[UUID, RosterLine]:
-    """The usable lines by pupil, the last one of each counting; refusals go to *report*."""
-    reader = csv.DictReader(text)
-    header = set(reader.fieldnames or ())
-    if not header & {"student_id", "external_id"} or header - set(ROSTER_COLUMNS):
-        reason = f"expected a header with columns among {', '.join(ROSTER_COLUMNS)}"
-        raise InvalidInput([FieldProblem("header", "columns", reason)])
-    lines: dict[UUID, RosterLine] = {}
-    for line in reader:
-        try:
-            read = read_roster_line(school_id, line)
-        except InvalidInput as error:
-            report.refused += [{"line": reader.line_num, **p._asdict()} for p in error.problems]
-        else:
-            lines[read.student_id] = read
-    return lines
+def _line_of(row: Row) -> RosterLine | None:
+    """The roster line as it stands; None for a pupil who has left and would come back."""
+    if row["left_at"]:
+        return None
+    return RosterLine(**{name: row[name] for name in ROSTER_COLUMNS})

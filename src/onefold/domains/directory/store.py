@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, select, update
+from sqlalchemy import and_, bindparam, delete, select, update
 
 from onefold.domains.directory.rules import RosterLine
 from onefold.domains.directory.tables import api_keys, enrolments, schools, students, users
@@ -36,8 +36,8 @@ async def enrolled(tx: Transaction, school_id: UUID, ids: Collection[UUID]) -> s
 
 async def enrol(
     tx: Transaction, school_id: UUID, lines: Sequence[RosterLine], *, now: datetime
-) -> int:
-    """Insert pupils who are not there yet, and their enrolments; how many were new."""
+) -> set[UUID]:
+    """Insert pupils who are not there yet, and their enrolments; which of them were new."""
     new = await tx.insert_new(
         students,
         [
@@ -64,12 +64,36 @@ async def enrol(
             for line in lines
         ],
     )
-    return len(new)
+    return {id_ for _, id_ in new}
 
 
-async def roster(tx: Transaction, school_id: UUID, ids: Collection[UUID]) -> Sequence[Row]:
-    """The roster lines of *ids* as they stand."""
-    return rows_of(await tx.execute(_roster(school_id).where(students.c.id.in_(ids))))
+async def withdraw(tx: Transaction, school_id: UUID, ids: Collection[UUID]) -> None:
+    """Take back pupils whom this transaction enrolled and for whom it recorded nothing."""
+    if not ids:
+        return
+    for table, column in ((enrolments, enrolments.c.student_id), (students, students.c.id)):
+        await tx.execute(delete(table).where(table.c.school_id == school_id, column.in_(ids)))
+
+
+async def roster(tx: Transaction, school_id: UUID) -> Sequence[Row]:
+    """The whole roster of a school as it stands, with those who have left."""
+    return rows_of(await tx.execute(_roster(school_id)))
+
+
+async def is_known(tx: Transaction, school_id: UUID, student_id: UUID) -> bool:
+    """Whether the school has this pupil, or had it before it left."""
+    query = select(students.c.id).where(
+        students.c.school_id == school_id, students.c.id == student_id
+    )
+    return row_of(await tx.execute(query)) is not None
+
+
+async def names(tx: Transaction, school_id: UUID, ids: Collection[UUID]) -> dict[UUID, str]:
+    """The names of those of the school's *ids* that have one."""
+    query = select(students.c.id, students.c.name).where(
+        students.c.school_id == school_id, students.c.id.in_(ids), students.c.name.is_not(None)
+    )
+    return {row.id: row.name for row in await tx.execute(query)}
 
 
 async def roster_page(

@@ -5,7 +5,8 @@ An event counts once within its school: its insert decides, and every other step
 prepares it or tells what it decided. In the order of the locks, which is the same for all:
 pupils, sessions (by id), events (by id), batch. A session's row is held from before its
 events are inserted until the commit, so that a close sees either all of a request's events
-or none, and a request sees whether its session is closed.
+or none, and a request sees whether its session is closed. Pupils and sessions that turn out
+to have got no event are taken back in the same transaction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from onefold.core.fields import list_problems
 from onefold.domains.directory import store as directory
@@ -31,7 +34,7 @@ class Refusal:
 
     Attributes:
         index: Its place in the request, from 0.
-        event_id: Its id, as far as it could be read.
+        event_id: Its id, if it has one.
         code: Stable: of the first wrong field, or `conflict`, `unknown_student`,
             `session_of_another_student`, `not_your_student`.
         reason: For people.
@@ -106,19 +109,27 @@ class Intake:
         """
         self._refuse_other_students()
         await self._settle_recorded(tx)
-        await self._enrol(tx)
+        enrolled = await self._enrol(tx)
         held = await self._hold_sessions(tx)
         applied = await self._insert(tx)
         await self._settle_recorded(tx)
         if self.waiting:  # an id was taken and is free again: only another attempt can tell
             raise StoreContended("recorded events vanished while they were being compared")
-        return await self._update_sessions(tx, held, applied)
+        grown = await self._update_sessions(tx, held, applied)
+        strangers = enrolled - {event.student_id for event in applied}
+        await directory.withdraw(tx, self.origin.school_id, strangers)
+        return grown
 
-    async def _insert(self, tx: Transaction) -> Sequence[TelemetryEvent]:
-        """Insert the first event of each id; those that were new are no longer waiting."""
+    def _firsts(self) -> dict[UUID, int]:
+        """Where the first waiting event of each id stands."""
         firsts: dict[UUID, int] = {}
         for index, event in self.waiting.items():
             firsts.setdefault(event.event_id, index)
+        return firsts
+
+    async def _insert(self, tx: Transaction) -> Sequence[TelemetryEvent]:
+        """Insert the first event of each id; those that were new are no longer waiting."""
+        firsts = self._firsts()
         rows = [self._event_row(self.waiting[index]) for index in firsts.values()]
         new = {event_id for _, event_id in await tx.insert_new(events, rows)}
         self.applied = len(new)
@@ -144,40 +155,59 @@ class Intake:
         recorded = await store.contents(tx, self.origin.school_id, ids)
         for index, event in list(self.waiting.items()):
             content = recorded.get(event.event_id)
-            if content == event.content():
+            if content == event.content:
                 del self.waiting[index]
                 self.repeated.add(index)
             elif content is not None:
                 reason = "this event_id was recorded before with other content"
                 self._refuse(index, "conflict", reason)
 
-    async def _enrol(self, tx: Transaction) -> None:
-        """Refuse events of unknown pupils, or enrol these where the school wants that."""
+    async def _enrol(self, tx: Transaction) -> set[UUID]:
+        """
+        Refuse events of unknown pupils, or enrol these where the school wants that.
+
+        Returns:
+            The pupils that were not there before.
+        """
         wanted = {event.student_id for event in self.waiting.values()}
         if not wanted:
-            return
+            return set()
         school_id, now = self.origin.school_id, self.origin.received_at
         unknown = wanted - await directory.enrolled(tx, school_id, wanted)
         if not unknown:
-            return
+            return set()
+        new: set[UUID] = set()
         school = await directory.school(tx, school_id)
         if school and school["auto_enrol"]:
             lines = [RosterLine(student_id=id_) for id_ in unknown]
-            await directory.enrol(tx, school_id, lines, now=now)
-            unknown -= await directory.enrolled(tx, school_id, unknown)  # who had left stays out
+            new = await directory.enrol(tx, school_id, lines, now=now)
+            unknown -= new
+            if unknown:  # who was enrolled just now by another request may play, who left may not
+                unknown -= await directory.enrolled(tx, school_id, unknown)
         for index, event in list(self.waiting.items()):
             if event.student_id in unknown:
                 self._refuse(index, "unknown_student", "this pupil is not enrolled in the school")
+        return new
 
     async def _hold_sessions(self, tx: Transaction) -> dict[UUID, dict[str, Any]]:
         """Create and lock the sessions; refuse events whose session is another pupil's."""
-        rows = {e.session_id: self._session_row(e) for e in reversed(self.waiting.values())}
+        rows: dict[UUID, dict[str, Any]] = {}
+        firsts = [self.waiting[index] for index in self._firsts().values()]
+        # Those that may count first: a new session is not opened by a repeat in the request.
+        for event in (*firsts, *self.waiting.values()):
+            if event.session_id not in rows:
+                rows[event.session_id] = self._session_row(event)
         if not rows:
             return {}
         await tx.insert_new(sessions, list(rows.values()))
         locked = await store.lock_sessions(tx, self.origin.school_id, rows.keys())
+        chosen: set[UUID] = set()
         for index, event in list(self.waiting.items()):
-            if locked[event.session_id]["student_id"] != event.student_id:
+            if event.event_id in chosen:
+                continue  # it counts already: this one is a repeat or a conflict
+            if locked[event.session_id]["student_id"] == event.student_id:
+                chosen.add(event.event_id)
+            else:
                 reason = "this session belongs to another pupil"
                 self._refuse(index, "session_of_another_student", reason)
         return {id_: dict(row) for id_, row in locked.items()}
@@ -191,14 +221,17 @@ class Intake:
         grown: dict[UUID, dict[str, Any]] = {}
         for event in applied:
             session = grown.setdefault(event.session_id, held[event.session_id])
+            at = event.timestamp
+            if not session["event_count"]:  # its times are of an event that may not have counted
+                session.update(started_at=at, last_event_at=at)
             session["event_count"] += 1
-            session["started_at"] = min(session["started_at"], event.timestamp)
-            session["last_event_at"] = max(session["last_event_at"], event.timestamp)
+            session["started_at"] = min(session["started_at"], at)
+            session["last_event_at"] = max(session["last_event_at"], at)
         moving = ("id", "event_count", "started_at", "last_event_at")
         changes = [{name: grown[id_][name] for name in moving} for id_ in sorted(grown)]
         await store.save_sessions(tx, self.origin.school_id, changes)
         empty = [id_ for id_ in held if id_ not in grown and not held[id_]["event_count"]]
-        if empty:  # all that would have been first lost a race for their ids
+        if empty:  # none of their events counted
             await store.drop_sessions(tx, self.origin.school_id, empty)
         return grown
 
@@ -231,16 +264,23 @@ class Intake:
             "game_version": event.game_version,
             "client_version": self.origin.client_version,
             "data": event.data,
-            "fingerprint": event.content(),
+            "fingerprint": event.content,
         }
 
 
 def _invalid(index: int, raw: Any, problems: Sequence[FieldProblem]) -> Refusal:
-    named = raw.get("event_id") if isinstance(raw, dict) else None
     return Refusal(
         index=index,
-        event_id=named if isinstance(named, str) else None,
+        event_id=_id_in(raw),
         code=problems[0].code,
         reason=list_problems(problems),
         problems=problems,
     )
+
+
+def _id_in(raw: Any) -> str | None:
+    """The event's id; nothing else that stands there is repeated to anyone."""
+    try:
+        return str(msgspec.convert(raw["event_id"], UUID))
+    except (TypeError, KeyError, ValueError):
+        return None

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -12,19 +13,24 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from onefold.core.fields import Expected, wrong_fields
+from onefold.core.fields import Expected, Flaw, text_flaw, wrong_fields
 from onefold.core.identity import fingerprint
+from onefold.core.json_value import MAX_DIGITS
 from onefold.errors import FieldProblem, InvalidInput
 
 MAX_BATCH: Final = 1000  # events
 MAX_DATA_BYTES: Final = 10 * 1024  # UTF-8 JSON without spaces
 MAX_DATA_DEPTH: Final = 20  # objects and lists inside each other, `data` itself included
 MAX_FUTURE: Final = timedelta(minutes=5)  # how far a client's clock may run ahead
+# asyncpg stores Python's first instant as -infinity and reads it back without a zone
+# (test_b08_the_first_instant_of_all_is_refused).
+_EARLIEST: Final = datetime(1, 1, 2, tzinfo=UTC)
+_INT_BOUND: Final = 10**MAX_DIGITS
 
-ClientVersion = Annotated[str, Meta(max_length=20)]
 
-
-class TelemetryEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TelemetryEvent(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True
+):
     """One event as a game reports it; reading it checks every field but `data`'s inside."""
 
     event_id: UUID
@@ -36,6 +42,7 @@ class TelemetryEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     mission_id: Annotated[str, Meta(max_length=100)] | None = None
     game_version: Annotated[str, Meta(max_length=20)] | None = None
 
+    @cached_property
     def content(self) -> bytes:
         """SHA-256 of all that a repeat must have in common; the id is not part of it."""
         said = {name: getattr(self, name) for name in self.__struct_fields__ if name != "event_id"}
@@ -90,10 +97,13 @@ def _time_problems(
     timestamp: datetime, now: datetime, max_age: timedelta | None
 ) -> Iterable[FieldProblem]:
     try:
-        age = now - timestamp.astimezone(UTC)
+        early = timestamp.astimezone(UTC) < _EARLIEST
     except OverflowError:
+        early = True
+    if early:
         yield FieldProblem("timestamp", "timestamp", "is outside the years 1 to 9999 in UTC")
         return
+    age = now - timestamp
     if -age > MAX_FUTURE:
         reason = f"is {_span(-age)} in the future; is the clock right?"
         yield FieldProblem("timestamp", "in_the_future", reason)
@@ -118,10 +128,12 @@ def _text_problems(event: TelemetryEvent) -> Iterable[FieldProblem]:
         yield FieldProblem("data", "too_large", f"is over {MAX_DATA_BYTES} bytes of JSON")
 
 
-def _json_flaw(value: Any, depth: int) -> tuple[str, str] | None:
+def _json_flaw(value: Any, depth: int) -> Flaw | None:
     """What keeps *value* from being stored as JSON by every database, or None."""
     if isinstance(value, str):
-        return _text_flaw(value)
+        return text_flaw(value)
+    if isinstance(value, int) and not -_INT_BOUND < value < _INT_BOUND:
+        return "number_too_large", f"holds a whole number of over {MAX_DIGITS} digits"
     if isinstance(value, float) and not math.isfinite(value):
         return "not_finite", "holds NaN or Infinity, which JSON has no number for"
     if isinstance(value, dict | list):
@@ -129,16 +141,6 @@ def _json_flaw(value: Any, depth: int) -> tuple[str, str] | None:
             return "too_deep", f"is nested over {MAX_DATA_DEPTH} levels deep"
         inside = [*value, *value.values()] if isinstance(value, dict) else value
         return next((f for item in inside if (f := _json_flaw(item, depth + 1))), None)
-    return None
-
-
-def _text_flaw(text: str) -> tuple[str, str] | None:
-    if "\0" in text:
-        return "nul_character", "holds the character U+0000, which PostgreSQL cannot store"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "not_unicode", "holds half of a surrogate pair, which is no character"
     return None
 
 
@@ -315,7 +317,8 @@ def recovery_rate(n: Mapping[str, int], *, bounded: bool) -> float | None:
 
 def distraction_resistance(n: Mapping[str, int], event_count: int) -> float | None:
     """The share of events that are no distraction; None when there are no events."""
-    return _ratio(event_count - n["distraction"], event_count, bounded=True)
+    share = _ratio(n["distraction"], event_count, bounded=True)
+    return None if share is None else 1 - share  # in this order: `compat` rounds the same
 
 
 def _ratio(part: float, whole: float, *, bounded: bool) -> float | None:

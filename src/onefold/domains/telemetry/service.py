@@ -1,13 +1,15 @@
 """The use cases of telemetry: one call, one transaction."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from onefold.core.clock import Clock
 from onefold.core.cursor import decode_cursor, encode_cursor
+from onefold.domains.directory import store as directory
 from onefold.domains.directory.rules import Principal, Scope
 from onefold.domains.telemetry import store
 from onefold.domains.telemetry.events import features_computed
@@ -50,6 +52,23 @@ class Page:
     next_cursor: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """
+    A session's events over time.
+
+    Attributes:
+        start: Of its first event.
+        step: How long each step of time is.
+        counts: Type of event to number of step (0, 1, …) to how many; empty steps left out.
+            Types in the order of their first event.
+    """
+
+    start: datetime
+    step: timedelta
+    counts: Mapping[str, Mapping[int, int]]
+
+
 class TelemetryService:
     """
     Events in, sessions kept, features out.
@@ -74,7 +93,9 @@ class TelemetryService:
         When this returns, what it reports is committed. Any number of calls may run at
         once with the same events: each id counts once among them all. Features of closed
         sessions that get events are computed anew, as a new revision, in the same
-        transaction. At most 12 statements, however many events.
+        transaction. The number of statements is the same for 1 and for 1000 events: 7 for
+        known pupils, 10 for new ones, 11 for late events, and a few more where a request
+        is mixed or loses a race.
 
         Args:
             caller: Needs `telemetry:write`; a pupil's own key writes for that pupil alone.
@@ -229,6 +250,8 @@ class TelemetryService:
             raise NotFound("student", str(student_id))
         after = decode_cursor(cursor, store.Place) if cursor else None
         async with self._uow.read() as tx:
+            if student_id and not await directory.is_known(tx, caller.school_id, student_id):
+                raise NotFound("student", str(student_id))
             rows = await store.sessions_page(
                 tx,
                 caller.school_id,
@@ -239,11 +262,38 @@ class TelemetryService:
             )
         return _page(rows, limit, key=("started_at", "id"))
 
-    async def totals(self, caller: Principal) -> Row:
-        """How many sessions, open ones, pupils and events the caller's school has."""
+    async def timeline(self, caller: Principal, session_id: UUID, *, steps: int = 240) -> Timeline:
+        """
+        When a session's events of each type happened, summed up in equal steps of time.
+
+        The database does the summing: the answer is small however long the session is.
+
+        Args:
+            caller: Needs `telemetry:read`.
+            session_id: Whose events.
+            steps: How many steps lie between the first and the last event, at the most.
+
+        Raises:
+            As `session`.
+        """
         caller.require(Scope.TELEMETRY_READ)
         async with self._uow.read() as tx:
-            return await store.totals(tx, caller.school_id)
+            found = await _session(tx, caller, session_id)
+            span = found["last_event_at"] - found["started_at"]
+            step = span // steps + timedelta(microseconds=1)  # the last event is inside, too
+            rows = await store.timeline(
+                tx, caller.school_id, session_id, start=found["started_at"], step=step
+            )
+        counts: dict[str, dict[int, int]] = defaultdict(dict)
+        for row in rows:
+            counts[row["event_type"]][row["step"]] = row["n"]
+        return Timeline(start=found["started_at"], step=step, counts=dict(counts))
+
+    async def totals(self, caller: Principal) -> Row:
+        """How many sessions, open ones, pupils and events the caller may see."""
+        caller.require(Scope.TELEMETRY_READ)
+        async with self._uow.read() as tx:
+            return await store.totals(tx, caller.school_id, student_id=caller.student_id)
 
     async def _close(self, tx: Transaction, held: Sequence[Row], *, by: str) -> None:
         """Close those of the *held* sessions that are open, and compute their features."""

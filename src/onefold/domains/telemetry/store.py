@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Select,
     Uuid,
@@ -19,6 +20,9 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
 
 from onefold.domains.telemetry.rules import Summary
 from onefold.domains.telemetry.tables import batches, events, features, sessions
@@ -196,12 +200,62 @@ async def revisions(tx: Transaction, school_id: UUID, session_id: UUID) -> Seque
     return rows_of(await tx.execute(query.order_by(features.c.revision.desc())))
 
 
-async def totals(tx: Transaction, school_id: UUID) -> Row:
-    """How much the school has: sessions, of them open, pupils who played, events."""
+class _Since1970Us(GenericFunction[int]):
+    """An `Instant` column as whole microseconds: SQLite keeps it so, PostgreSQL works it out."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(_Since1970Us)
+def _kept(element: _Since1970Us, compiler: SQLCompiler, **kw: Any) -> str:
+    return compiler.process(element.clauses, **kw)
+
+
+@compiles(_Since1970Us, "postgresql")
+def _worked_out(element: _Since1970Us, compiler: SQLCompiler, **kw: Any) -> str:
+    inner = compiler.process(element.clauses, **kw)
+    return f"CAST(EXTRACT(EPOCH FROM {inner}) * 1000000 AS BIGINT)"
+
+
+async def timeline(
+    tx: Transaction, school_id: UUID, session_id: UUID, *, start: datetime, step: timedelta
+) -> Sequence[Row]:
+    """
+    How many events of each type a session has in each *step* of time since *start*.
+
+    Rows of `event_type`, `step` (0, 1, …) and `n`, in the order of time; steps without
+    events have none.
+    """
+    since_us = _Since1970Us(events.c.occurred_at) - literal(_us(start - _EPOCH), BigInteger)
+    query = (
+        select(
+            events.c.event_type,
+            (since_us // literal(_us(step), BigInteger)).label("step"),
+            func.count().label("n"),
+        )
+        .where(events.c.school_id == school_id, events.c.session_id == session_id)
+        .group_by(events.c.event_type, "step")
+        .order_by("step", func.min(events.c.occurred_at), events.c.event_type)
+    )
+    return rows_of(await tx.execute(query))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _us(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)
+
+
+async def totals(tx: Transaction, school_id: UUID, *, student_id: UUID | None) -> Row:
+    """How much the school or one pupil has: sessions, of them open, pupils, events."""
     query = select(
         func.count().label("sessions"),
         func.count().filter(sessions.c.closed_at.is_(None)).label("open_sessions"),
         func.count(sessions.c.student_id.distinct()).label("students"),
         func.coalesce(func.sum(sessions.c.event_count), 0).label("events"),
     ).where(sessions.c.school_id == school_id)
+    if student_id is not None:
+        query = query.where(sessions.c.student_id == student_id)
     return rows_of(await tx.execute(query))[0]

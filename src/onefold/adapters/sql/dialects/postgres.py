@@ -5,11 +5,14 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import URL, Table
-from sqlalchemy.dialects.postgresql import JSONB, asyncpg
+from sqlalchemy.dialects.postgresql import JSONB, asyncpg, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.ports.features import Features
+from onefold.ports.tables import Instant
+
+__all__ = ["BEGIN", "BEGIN_READ", "FEATURES", "engines", "insert", "insert_new"]
 
 FEATURES = Features(name="postgresql", sql=True, parallel_writers=True, survives_process=True)
 
@@ -17,6 +20,7 @@ BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 _POOL_SIZE = 10
+_CONNECT_S = 10.0  # how long a new connection may take before the server counts as away
 
 
 def engines(url: URL, *, wait_s: float) -> tuple[AsyncEngine, AsyncEngine]:
@@ -28,10 +32,11 @@ def engines(url: URL, *, wait_s: float) -> tuple[AsyncEngine, AsyncEngine]:
         max_overflow=0,
         pool_timeout=wait_s,
         connect_args={
+            "timeout": _CONNECT_S,
             "server_settings": {
                 "application_name": "onefold",
-                "lock_timeout": str(int(wait_s * 1000)),
-            }
+                "lock_timeout": str(max(1, int(wait_s * 1000))),  # 0 would wait for ever
+            },
         },
         json_serializer=dump_json,
         json_deserializer=load_json,
@@ -47,24 +52,32 @@ _DIALECT = asyncpg.dialect(  # type: ignore[no-untyped-call]
 
 @lru_cache(maxsize=64)
 def _insert_sql(table: Table, columns: tuple[str, ...], key: tuple[str, ...], *, sort: bool) -> str:
-    types = [table.c[name].type.dialect_impl(_DIALECT) for name in columns]
-    casts = [t.compile(_DIALECT) for t in types]
-    arrays = ", ".join(
-        f"${n}::text[]" if cast == "JSONB" else f"${n}::{cast}[]"
-        for n, cast in enumerate(casts, start=1)
-    )
+    quote = _DIALECT.identifier_preparer.quote
+    kinds = [_array_kind(table, name) for name in columns]
+    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, start=1))
     picked = ", ".join(
-        f"{name}::jsonb" if cast == "JSONB" else name
-        for name, cast in zip(columns, casts, strict=True)
+        f"{quote(name)}::jsonb" if _is_json(table, name) else quote(name) for name in columns
     )
-    decides = ", ".join(key)
+    decides = ", ".join(map(quote, key))
     order = f"ORDER BY {decides} " if sort else ""
-    names = ", ".join(columns)
+    names = ", ".join(map(quote, columns))
     return (
-        f"INSERT INTO {table.name} ({names}) "  # noqa: S608 (our own names)
+        f"INSERT INTO {quote(table.name)} ({names}) "  # noqa: S608 (our own names)
         f"SELECT {picked} FROM unnest({arrays}) AS rows ({names}) "
         f"{order}ON CONFLICT ({decides}) DO NOTHING RETURNING {decides}"
     )
+
+
+def _is_json(table: Table, name: str) -> bool:
+    return isinstance(table.c[name].type.dialect_impl(_DIALECT), JSONB)
+
+
+def _array_kind(table: Table, name: str) -> str:
+    if _is_json(table, name):
+        return "text"
+    # Without its length: a cast to VARCHAR(64) cuts what is longer in silence, where the
+    # INSERT refuses it (test_a_text_too_long_is_refused_and_never_cut).
+    return table.c[name].type.dialect_impl(_DIALECT).compile(_DIALECT).partition("(")[0]
 
 
 async def insert_new(
@@ -85,6 +98,10 @@ async def insert_new(
 
 
 def _array(table: Table, name: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    if isinstance(table.c[name].type.dialect_impl(_DIALECT), JSONB):
-        return [None if row[name] is None else dump_json(row[name]) for row in rows]
-    return [row[name] for row in rows]
+    values = [row[name] for row in rows]
+    if _is_json(table, name):
+        return [None if value is None else dump_json(value) for value in values]
+    type_ = table.c[name].type
+    if isinstance(type_, Instant):  # a naive one would be taken for local time
+        return [type_.process_bind_param(value, _DIALECT) for value in values]
+    return values

@@ -1,16 +1,20 @@
 """SQLite: one writer at a time, waited for; many readers beside it."""
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import URL, Table, event
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.errors import InvalidSetting
 from onefold.ports.features import Features
+
+__all__ = ["BEGIN", "BEGIN_READ", "FEATURES", "engines", "insert", "insert_new"]
 
 FEATURES = Features(name="sqlite", sql=True, parallel_writers=False, survives_process=True)
 
@@ -21,7 +25,6 @@ BEGIN_READ = "BEGIN"
 _MAX_VARIABLES = 32_766
 
 _PRAGMAS = (
-    "PRAGMA journal_mode = WAL",  # readers do not wait for the writer
     "PRAGMA synchronous = FULL",  # a commit survives a power cut, not only a crash
     "PRAGMA foreign_keys = ON",
     "PRAGMA temp_store = MEMORY",
@@ -52,24 +55,49 @@ def _engine(url: URL, wait_s: float, *, size: int, pragma: str | None = None) ->
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        for statement in (*_PRAGMAS, *([f"PRAGMA {pragma}"] if pragma else [])):
-            cursor.execute(statement)
+        try:
+            _use_wal(cursor)
+            for statement in (*_PRAGMAS, *([f"PRAGMA {pragma}"] if pragma else [])):
+                cursor.execute(statement)
+        except sqlite3.Error:
+            connection.close()  # nobody else will, and its thread would outlive the event loop
+            raise
         cursor.close()
 
     return engine
 
 
+def _use_wal(cursor: Any, attempts: int = 20) -> None:
+    """
+    Let readers not wait for the writer: a property of the file, kept in it.
+
+    Of several that open a new file at once, SQLite lets all but one fail without waiting
+    (test_many_that_migrate_at_once_do_it_once); BEGIN IMMEDIATE waits for that one.
+    """
+    for left in reversed(range(attempts)):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not left:
+                raise
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute("ROLLBACK")
+        else:
+            return
+
+
 @lru_cache(maxsize=64)
 def _insert_sql(table: Table, columns: tuple[str, ...], key: tuple[str, ...], count: int) -> str:
+    quote = _DIALECT.identifier_preparer.quote
+    names, decides = (", ".join(map(quote, some)) for some in (columns, key))
     row = "(" + ", ".join("?" * len(columns)) + ")"
-    names = ", ".join(key)
     return (
-        f"INSERT INTO {table.name} ({', '.join(columns)}) "  # noqa: S608 (our own names)
-        f"VALUES {', '.join([row] * count)} ON CONFLICT ({names}) DO NOTHING RETURNING {names}"
+        f"INSERT INTO {quote(table.name)} ({names}) "  # noqa: S608 (our own names)
+        f"VALUES {', '.join([row] * count)} ON CONFLICT ({decides}) DO NOTHING RETURNING {decides}"
     )
 
 
-_DIALECT = sqlite.dialect(json_serializer=dump_json, json_deserializer=load_json)
+_DIALECT = sqlite_dialect.dialect(json_serializer=dump_json, json_deserializer=load_json)
 
 
 async def insert_new(

@@ -1,5 +1,6 @@
 """The school's pupils over HTTP."""
 
+import io
 from typing import Annotated
 from uuid import UUID
 
@@ -45,5 +46,6 @@ async def import_students(request: Request, onefold: Served, caller: Caller) -> 
     except UnicodeDecodeError as error:
         reason = f"is not UTF-8 at byte {error.start}"
         raise InvalidInput([FieldProblem("body", "malformed", reason)]) from None
-    report = await onefold.directory.import_roster(caller.school_id, text.splitlines())
+    lines = io.StringIO(text, newline="")  # not splitlines: a cell may hold other line ends
+    report = await onefold.directory.import_roster(caller.school_id, lines)
     return Reply(report)

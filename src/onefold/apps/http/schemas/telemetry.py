@@ -7,11 +7,11 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from onefold.core.fields import Expected, wrong_fields
+from onefold.core.fields import Expected, text_flaw, wrong_fields
 from onefold.domains.telemetry.intake import Receipt
 from onefold.domains.telemetry.rules import MAX_BATCH, TelemetryEvent
 from onefold.domains.telemetry.service import Page
-from onefold.errors import InvalidInput
+from onefold.errors import FieldProblem, InvalidInput
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,9 +37,13 @@ def read_batch(raw: Any) -> Batch:
         InvalidInput: naming each wrong field of the batch itself.
     """
     try:
-        return msgspec.convert(raw, Batch)
+        batch = msgspec.convert(raw, Batch)
     except (msgspec.ValidationError, UnicodeError):
         raise InvalidInput(wrong_fields(raw, Batch, _EXPECTED)) from None
+    flaw = text_flaw(batch.client_version)
+    if flaw:
+        raise InvalidInput([FieldProblem("client_version", *flaw)])
+    return batch
 
 
 def receipt(batch_id: UUID, received: int, given: Receipt) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class AnalyticsService:
         require_visible(caller, student_id)
         now, whose = self._clock.now(), [student_id]
         async with self._uow.read() as tx:
-            if not await directory.roster(tx, caller.school_id, whose):
+            if not await directory.is_known(tx, caller.school_id, student_id):
                 raise NotFound("student", str(student_id))
             zone = await learner_days.zone(tx, caller.school_id, student_id)
             days = await learner_days.of_learners(tx, caller.school_id, whose)
@@ -151,7 +151,7 @@ class AnalyticsService:
 async def require_known(uow: UnitOfWork, caller: Principal, student_id: UUID) -> None:
     """Raise `NotFound` unless the school has ever had this pupil."""
     async with uow.read() as tx:
-        found = await directory.roster(tx, caller.school_id, [student_id])
+        found = await directory.is_known(tx, caller.school_id, student_id)
     if not found:
         raise NotFound("student", str(student_id))
 

@@ -33,7 +33,7 @@ def upgrade() -> None:
         sa.Column("consumer", sa.String(length=64), nullable=False),
         sa.Column("event_id", sa.String(length=255), nullable=False),
         sa.Column("claimed_at", _INSTANT, nullable=False),
-        sa.CheckConstraint("length(consumer) > 0", name="ck_onefold_inbox_consumer_named"),
+        sa.CheckConstraint("length(consumer) > 0", name=op.f("ck_onefold_inbox_consumer_named")),
         sa.PrimaryKeyConstraint("consumer", "event_id", name="pk_onefold_inbox"),
     )
     op.create_table(
@@ -45,8 +45,8 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("event_id", sa.String(length=255), nullable=False),
-        sa.Column("event_type", sa.String(length=255), nullable=False),
-        sa.Column("key", sa.String(length=255), nullable=True),
+        sa.Column("event_type", sa.String(length=512), nullable=False),
+        sa.Column("key", sa.String(length=512), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("published_at", _INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("position", name="pk_onefold_outbox"),
@@ -56,7 +56,7 @@ def upgrade() -> None:
         "schools",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
-        sa.Column("auto_enrol", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("auto_enrol", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_at", _INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_schools"),
         sa.UniqueConstraint("name", name="uq_schools_name"),
@@ -96,7 +96,7 @@ def upgrade() -> None:
         sa.Column("password_hash", sa.String(length=255), nullable=False),
         sa.Column("created_at", _INSTANT, nullable=False),
         sa.CheckConstraint(
-            "role IN ('admin', 'teacher', 'student', 'service')", name="ck_users_role"
+            "role IN ('admin', 'teacher', 'student', 'service')", name=op.f("ck_users_role")
         ),
         sa.ForeignKeyConstraint(["school_id"], ["schools.id"], name="fk_users_schools"),
         sa.PrimaryKeyConstraint("school_id", "name", name="pk_users"),
@@ -114,10 +114,10 @@ def upgrade() -> None:
         sa.Column("created_at", _INSTANT, nullable=False),
         sa.Column("revoked_at", _INSTANT, nullable=True),
         sa.CheckConstraint(
-            "(role = 'student') = (student_id IS NOT NULL)", name="ck_api_keys_student_bound"
+            "(role = 'student') = (student_id IS NOT NULL)", name=op.f("ck_api_keys_student_bound")
         ),
         sa.CheckConstraint(
-            "role IN ('admin', 'teacher', 'student', 'service')", name="ck_api_keys_role"
+            "role IN ('admin', 'teacher', 'student', 'service')", name=op.f("ck_api_keys_role")
         ),
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
@@ -156,15 +156,15 @@ def upgrade() -> None:
         sa.Column("closed_by", sa.String(length=16), nullable=True),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.CheckConstraint(
-            "closed_by IN ('request', 'idle')", name="ck_telemetry_sessions_closed_by"
+            "closed_by IN ('request', 'idle')", name=op.f("ck_telemetry_sessions_closed_by")
         ),
         sa.CheckConstraint(
-            "(closed_at IS NULL) = (closed_by IS NULL)", name="ck_telemetry_sessions_closed"
+            "(closed_at IS NULL) = (closed_by IS NULL)", name=op.f("ck_telemetry_sessions_closed")
         ),
         sa.CheckConstraint(
-            "(closed_at IS NULL) = (revision = 0)", name="ck_telemetry_sessions_revision"
+            "(closed_at IS NULL) = (revision = 0)", name=op.f("ck_telemetry_sessions_revision")
         ),
-        sa.CheckConstraint("event_count >= 0", name="ck_telemetry_sessions_event_count"),
+        sa.CheckConstraint("event_count >= 0", name=op.f("ck_telemetry_sessions_event_count")),
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
             ["students.school_id", "students.id"],
@@ -235,7 +235,7 @@ def upgrade() -> None:
         sa.Column("metrics", _JSON, nullable=False),
         sa.Column("undefined", _JSON, nullable=False),
         sa.Column("event_types", _JSON, nullable=False),
-        sa.CheckConstraint("revision > 0", name="ck_telemetry_features_revision"),
+        sa.CheckConstraint("revision > 0", name=op.f("ck_telemetry_features_revision")),
         sa.ForeignKeyConstraint(
             ["school_id", "session_id"],
             ["telemetry_sessions.school_id", "telemetry_sessions.id"],

@@ -25,11 +25,11 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.LargeBinary(length=32), nullable=False),
         sa.Column("imported_at", _INSTANT, nullable=False),
         sa.Column("retired_at", _INSTANT, nullable=True),
-        sa.CheckConstraint("version > 0", name="ck_learning_scenarios_version"),
+        sa.CheckConstraint("version > 0", name=op.f("ck_learning_scenarios_version")),
         sa.ForeignKeyConstraint(
-            ["school_id"], ["schools.id"], name="fk_learning_scenarios_schools"
+            ["school_id"], ["schools.id"], name=op.f("fk_learning_scenarios_schools")
         ),
-        sa.PrimaryKeyConstraint("school_id", "id", "version", name="pk_learning_scenarios"),
+        sa.PrimaryKeyConstraint("school_id", "id", "version", name=op.f("pk_learning_scenarios")),
     )
     op.create_table(
         "learning_attempts",
@@ -48,27 +48,27 @@ def upgrade() -> None:
         sa.Column("changed_at", _INSTANT, nullable=False),
         sa.Column("ended_at", _INSTANT, nullable=True),
         sa.CheckConstraint(
-            "(state = 'active') = (ended_at IS NULL)", name="ck_learning_attempts_ended"
+            "(state = 'active') = (ended_at IS NULL)", name=op.f("ck_learning_attempts_ended")
         ),
         sa.CheckConstraint(
-            "state IN ('active', 'completed', 'abandoned')", name="ck_learning_attempts_state"
+            "state IN ('active', 'completed', 'abandoned')", name=op.f("ck_learning_attempts_state")
         ),
-        sa.CheckConstraint("phase >= 0 AND turns >= 0", name="ck_learning_attempts_counts"),
+        sa.CheckConstraint("phase >= 0 AND turns >= 0", name=op.f("ck_learning_attempts_counts")),
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
             ["students.school_id", "students.id"],
-            name="fk_learning_attempts_students",
+            name=op.f("fk_learning_attempts_students"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "id", name="pk_learning_attempts"),
+        sa.PrimaryKeyConstraint("school_id", "id", name=op.f("pk_learning_attempts")),
     )
     op.create_index(
-        "ix_learning_attempts_school_id_student_id_started_at_id",
+        op.f("ix_learning_attempts_school_id_student_id_started_at_id"),
         "learning_attempts",
         ["school_id", "student_id", "started_at", "id"],
         unique=False,
     )
     op.create_index(
-        "ix_learning_attempts_state_changed_at",
+        op.f("ix_learning_attempts_state_changed_at"),
         "learning_attempts",
         ["state", "changed_at"],
         unique=False,
@@ -85,20 +85,24 @@ def upgrade() -> None:
         sa.Column("thresholds", _JSON, nullable=False),
         sa.Column("changed_at", _INSTANT, nullable=False),
         sa.CheckConstraint(
-            "enforcement IN ('warn', 'block')", name="ck_learning_budgets_enforcement"
+            "enforcement IN ('warn', 'block')", name=op.f("ck_learning_budgets_enforcement")
         ),
-        sa.CheckConstraint("period IN ('day', 'week', 'month')", name="ck_learning_budgets_period"),
-        sa.CheckConstraint("limit_amount >= 0", name="ck_learning_budgets_amount"),
+        sa.CheckConstraint(
+            "period IN ('day', 'week', 'month')", name=op.f("ck_learning_budgets_period")
+        ),
+        sa.CheckConstraint("limit_amount >= 0", name=op.f("ck_learning_budgets_amount")),
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
             ["students.school_id", "students.id"],
-            name="fk_learning_budgets_students",
+            name=op.f("fk_learning_budgets_students"),
         ),
-        sa.ForeignKeyConstraint(["school_id"], ["schools.id"], name="fk_learning_budgets_schools"),
-        sa.PrimaryKeyConstraint("school_id", "id", name="pk_learning_budgets"),
+        sa.ForeignKeyConstraint(
+            ["school_id"], ["schools.id"], name=op.f("fk_learning_budgets_schools")
+        ),
+        sa.PrimaryKeyConstraint("school_id", "id", name=op.f("pk_learning_budgets")),
     )
     op.create_index(
-        "ix_learning_budgets_school_id_student_id",
+        op.f("ix_learning_budgets_school_id_student_id"),
         "learning_budgets",
         ["school_id", "student_id"],
         unique=False,
@@ -122,32 +126,35 @@ def upgrade() -> None:
         sa.Column("lapses", sa.Integer(), nullable=False),
         sa.Column("met", sa.Integer(), nullable=False),
         sa.Column("created_at", _INSTANT, nullable=False),
-        sa.CheckConstraint("scheduler IN ('fsrs', 'sm2')", name="ck_learning_cards_scheduler"),
         sa.CheckConstraint(
-            "source_kind IN ('scenario', 'manual', 'import')", name="ck_learning_cards_source_kind"
+            "scheduler IN ('fsrs', 'sm2')", name=op.f("ck_learning_cards_scheduler")
         ),
         sa.CheckConstraint(
-            "reviews >= 0 AND lapses >= 0 AND met > 0", name="ck_learning_cards_counts"
+            "source_kind IN ('scenario', 'manual', 'import')",
+            name=op.f("ck_learning_cards_source_kind"),
+        ),
+        sa.CheckConstraint(
+            "reviews >= 0 AND lapses >= 0 AND met > 0", name=op.f("ck_learning_cards_counts")
         ),
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
             ["students.school_id", "students.id"],
-            name="fk_learning_cards_students",
+            name=op.f("fk_learning_cards_students"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "id", name="pk_learning_cards"),
+        sa.PrimaryKeyConstraint("school_id", "id", name=op.f("pk_learning_cards")),
         sa.UniqueConstraint(
-            "school_id", "id", "student_id", name="uq_learning_cards_school_id_id_student_id"
+            "school_id", "id", "student_id", name=op.f("uq_learning_cards_school_id_id_student_id")
         ),
         sa.UniqueConstraint(
             "school_id",
             "student_id",
             "language",
             "word_key",
-            name="uq_learning_cards_school_id_student_id_language_word_key",
+            name=op.f("uq_learning_cards_school_id_student_id_language_word_key"),
         ),
     )
     op.create_index(
-        "ix_learning_cards_school_id_student_id_due_at_id",
+        op.f("ix_learning_cards_school_id_student_id_due_at_id"),
         "learning_cards",
         ["school_id", "student_id", "due_at", "id"],
         unique=False,
@@ -170,25 +177,26 @@ def upgrade() -> None:
         sa.Column("title_words", sa.Text(), nullable=False),
         sa.Column("body_words", sa.Text(), nullable=False),
         sa.CheckConstraint(
-            "kind IN ('document', 'transcript', 'link', 'note')", name="ck_learning_content_kind"
+            "kind IN ('document', 'transcript', 'link', 'note')",
+            name=op.f("ck_learning_content_kind"),
         ),
-        sa.CheckConstraint("word_count >= 0", name="ck_learning_content_words"),
+        sa.CheckConstraint("word_count >= 0", name=op.f("ck_learning_content_words")),
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
             ["students.school_id", "students.id"],
-            name="fk_learning_content_students",
+            name=op.f("fk_learning_content_students"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "id", name="pk_learning_content"),
+        sa.PrimaryKeyConstraint("school_id", "id", name=op.f("pk_learning_content")),
         sa.UniqueConstraint(
             "school_id",
             "student_id",
             "content_hash",
-            name="uq_learning_content_school_id_student_id_content_hash",
+            name=op.f("uq_learning_content_school_id_student_id_content_hash"),
         ),
-        sa.UniqueConstraint("search_id", name="uq_learning_content_search_id"),
+        sa.UniqueConstraint("search_id", name=op.f("uq_learning_content_search_id")),
     )
     op.create_index(
-        "ix_learning_content_school_id_student_id_created_at_id",
+        op.f("ix_learning_content_school_id_student_id_created_at_id"),
         "learning_content",
         ["school_id", "student_id", "created_at", "id"],
         unique=False,
@@ -208,17 +216,17 @@ def upgrade() -> None:
         sa.Column("cards_new", sa.Integer(), nullable=False),
         sa.Column("scenarios", sa.Integer(), nullable=False),
         sa.CheckConstraint(
-            "sessions >= 0 AND seconds >= 0 AND reviews >= 0", name="ck_learning_days_counts"
+            "sessions >= 0 AND seconds >= 0 AND reviews >= 0", name=op.f("ck_learning_days_counts")
         ),
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
             ["students.school_id", "students.id"],
-            name="fk_learning_days_students",
+            name=op.f("fk_learning_days_students"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "student_id", "day", name="pk_learning_days"),
+        sa.PrimaryKeyConstraint("school_id", "student_id", "day", name=op.f("pk_learning_days")),
     )
     op.create_index(
-        "ix_learning_days_school_id_day", "learning_days", ["school_id", "day"], unique=False
+        op.f("ix_learning_days_school_id_day"), "learning_days", ["school_id", "day"], unique=False
     )
     op.create_table(
         "learning_learners",
@@ -229,9 +237,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
             ["students.school_id", "students.id"],
-            name="fk_learning_learners_students",
+            name=op.f("fk_learning_learners_students"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "student_id", name="pk_learning_learners"),
+        sa.PrimaryKeyConstraint("school_id", "student_id", name=op.f("pk_learning_learners")),
     )
     op.create_table(
         "learning_reservations",
@@ -249,26 +257,28 @@ def upgrade() -> None:
         sa.Column("input_tokens", sa.Integer(), nullable=True),
         sa.Column("output_tokens", sa.Integer(), nullable=True),
         sa.CheckConstraint(
-            "(state = 'reserved') = (ended_at IS NULL)", name="ck_learning_reservations_ended"
+            "(state = 'reserved') = (ended_at IS NULL)", name=op.f("ck_learning_reservations_ended")
         ),
         sa.CheckConstraint(
-            "(state = 'settled') = (cost IS NOT NULL)", name="ck_learning_reservations_cost"
+            "(state = 'settled') = (cost IS NOT NULL)", name=op.f("ck_learning_reservations_cost")
         ),
         sa.CheckConstraint(
-            "state IN ('reserved', 'settled', 'released')", name="ck_learning_reservations_state"
+            "state IN ('reserved', 'settled', 'released')",
+            name=op.f("ck_learning_reservations_state"),
         ),
         sa.CheckConstraint(
-            "amount > 0 AND (cost IS NULL OR cost >= 0)", name="ck_learning_reservations_amounts"
+            "amount > 0 AND (cost IS NULL OR cost >= 0)",
+            name=op.f("ck_learning_reservations_amounts"),
         ),
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
             ["students.school_id", "students.id"],
-            name="fk_learning_reservations_students",
+            name=op.f("fk_learning_reservations_students"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "id", name="pk_learning_reservations"),
+        sa.PrimaryKeyConstraint("school_id", "id", name=op.f("pk_learning_reservations")),
     )
     op.create_index(
-        "ix_learning_reservations_school_id_student_id_ended_at",
+        op.f("ix_learning_reservations_school_id_student_id_ended_at"),
         "learning_reservations",
         ["school_id", "student_id", "ended_at"],
         unique=False,
@@ -293,23 +303,25 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("started_as", sa.LargeBinary(length=32), nullable=False),
         sa.CheckConstraint(
-            "(state = 'open') = (ended_at IS NULL)", name="ck_learning_sessions_ended"
+            "(state = 'open') = (ended_at IS NULL)", name=op.f("ck_learning_sessions_ended")
         ),
         sa.CheckConstraint(
-            "state IN ('open', 'completed', 'abandoned')", name="ck_learning_sessions_state"
+            "state IN ('open', 'completed', 'abandoned')", name=op.f("ck_learning_sessions_state")
         ),
-        sa.CheckConstraint("ended_at >= started_at", name="ck_learning_sessions_order"),
+        sa.CheckConstraint("ended_at >= started_at", name=op.f("ck_learning_sessions_order")),
         sa.CheckConstraint(
             "items_studied >= 0 AND items_correct >= 0 AND items_incorrect >= 0",
-            name="ck_learning_sessions_counts",
+            name=op.f("ck_learning_sessions_counts"),
         ),
-        sa.CheckConstraint("version > 0 AND revision >= 0", name="ck_learning_sessions_versions"),
+        sa.CheckConstraint(
+            "version > 0 AND revision >= 0", name=op.f("ck_learning_sessions_versions")
+        ),
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
             ["students.school_id", "students.id"],
-            name="fk_learning_sessions_students",
+            name=op.f("fk_learning_sessions_students"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "id", name="pk_learning_sessions"),
+        sa.PrimaryKeyConstraint("school_id", "id", name=op.f("pk_learning_sessions")),
     )
     op.create_index(
         "ix_learning_sessions_open",
@@ -320,13 +332,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'open'"),
     )
     op.create_index(
-        "ix_learning_sessions_school_id_started_at_id",
+        op.f("ix_learning_sessions_school_id_started_at_id"),
         "learning_sessions",
         ["school_id", "started_at", "id"],
         unique=False,
     )
     op.create_index(
-        "ix_learning_sessions_school_id_student_id_started_at_id",
+        op.f("ix_learning_sessions_school_id_student_id_started_at_id"),
         "learning_sessions",
         ["school_id", "student_id", "started_at", "id"],
         unique=False,
@@ -338,15 +350,15 @@ def upgrade() -> None:
         sa.Column("starts_at", _INSTANT, nullable=False),
         sa.Column("ends_at", _INSTANT, nullable=False),
         sa.Column("spent", _MONEY, nullable=False),
-        sa.CheckConstraint("ends_at > starts_at", name="ck_learning_budget_periods_order"),
-        sa.CheckConstraint("spent >= 0", name="ck_learning_budget_periods_spent"),
+        sa.CheckConstraint("ends_at > starts_at", name=op.f("ck_learning_budget_periods_order")),
+        sa.CheckConstraint("spent >= 0", name=op.f("ck_learning_budget_periods_spent")),
         sa.ForeignKeyConstraint(
             ["school_id", "budget_id"],
             ["learning_budgets.school_id", "learning_budgets.id"],
-            name="fk_learning_budget_periods_learning_budgets",
+            name=op.f("fk_learning_budget_periods_learning_budgets"),
         ),
         sa.PrimaryKeyConstraint(
-            "school_id", "budget_id", "starts_at", name="pk_learning_budget_periods"
+            "school_id", "budget_id", "starts_at", name=op.f("pk_learning_budget_periods")
         ),
     )
     op.create_table(
@@ -361,9 +373,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["school_id", "session_id"],
             ["learning_sessions.school_id", "learning_sessions.id"],
-            name="fk_learning_changes_learning_sessions",
+            name=op.f("fk_learning_changes_learning_sessions"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "session_id", "change_id", name="pk_learning_changes"),
+        sa.PrimaryKeyConstraint(
+            "school_id", "session_id", "change_id", name=op.f("pk_learning_changes")
+        ),
     )
     op.create_table(
         "learning_content_topics",
@@ -373,15 +387,15 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["school_id", "content_id"],
             ["learning_content.school_id", "learning_content.id"],
-            name="fk_learning_content_topics_learning_content",
+            name=op.f("fk_learning_content_topics_learning_content"),
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint(
-            "school_id", "content_id", "topic", name="pk_learning_content_topics"
+            "school_id", "content_id", "topic", name=op.f("pk_learning_content_topics")
         ),
     )
     op.create_index(
-        "ix_learning_content_topics_school_id_topic",
+        op.f("ix_learning_content_topics_school_id_topic"),
         "learning_content_topics",
         ["school_id", "topic"],
         unique=False,
@@ -399,18 +413,18 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "kind IN ('summary', 'flashcards', 'quiz', 'notes', 'mind_map', 'key_concepts', "
             "'practice_questions')",
-            name="ck_learning_materials_kind",
+            name=op.f("ck_learning_materials_kind"),
         ),
         sa.ForeignKeyConstraint(
             ["school_id", "content_id"],
             ["learning_content.school_id", "learning_content.id"],
-            name="fk_learning_materials_learning_content",
+            name=op.f("fk_learning_materials_learning_content"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("school_id", "id", name="pk_learning_materials"),
+        sa.PrimaryKeyConstraint("school_id", "id", name=op.f("pk_learning_materials")),
     )
     op.create_index(
-        "ix_learning_materials_school_id_content_id",
+        op.f("ix_learning_materials_school_id_content_id"),
         "learning_materials",
         ["school_id", "content_id"],
         unique=False,
@@ -426,22 +440,22 @@ def upgrade() -> None:
         sa.Column("expected", sa.Float(), nullable=True),
         sa.Column("due_before", _INSTANT, nullable=False),
         sa.Column("due_after", _INSTANT, nullable=False),
-        sa.CheckConstraint("answer BETWEEN 1 AND 4", name="ck_learning_reviews_answer"),
+        sa.CheckConstraint("answer BETWEEN 1 AND 4", name=op.f("ck_learning_reviews_answer")),
         sa.ForeignKeyConstraint(
             ["school_id", "card_id", "student_id"],
             ["learning_cards.school_id", "learning_cards.id", "learning_cards.student_id"],
-            name="fk_learning_reviews_learning_cards",
+            name=op.f("fk_learning_reviews_learning_cards"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "id", name="pk_learning_reviews"),
+        sa.PrimaryKeyConstraint("school_id", "id", name=op.f("pk_learning_reviews")),
     )
     op.create_index(
-        "ix_learning_reviews_school_id_card_id_at",
+        op.f("ix_learning_reviews_school_id_card_id_at"),
         "learning_reviews",
         ["school_id", "card_id", "at"],
         unique=False,
     )
     op.create_index(
-        "ix_learning_reviews_school_id_student_id_at",
+        op.f("ix_learning_reviews_school_id_student_id_at"),
         "learning_reviews",
         ["school_id", "student_id", "at"],
         unique=False,
@@ -470,34 +484,38 @@ def upgrade() -> None:
         sa.Column("success_rate", sa.Float(), nullable=False),
         sa.Column("completion_score", sa.Float(), nullable=False),
         sa.CheckConstraint(
-            "outcome IN ('completed', 'abandoned')", name="ck_learning_scenario_history_outcome"
+            "outcome IN ('completed', 'abandoned')",
+            name=op.f("ck_learning_scenario_history_outcome"),
         ),
         sa.CheckConstraint(
-            "items_correct BETWEEN 0 AND items_studied", name="ck_learning_scenario_history_items"
+            "items_correct BETWEEN 0 AND items_studied",
+            name=op.f("ck_learning_scenario_history_items"),
         ),
         sa.CheckConstraint(
             "phases_completed BETWEEN 0 AND phases_total",
-            name="ck_learning_scenario_history_phases",
+            name=op.f("ck_learning_scenario_history_phases"),
         ),
         sa.CheckConstraint(
-            "success_rate BETWEEN 0 AND 1", name="ck_learning_scenario_history_rate"
+            "success_rate BETWEEN 0 AND 1", name=op.f("ck_learning_scenario_history_rate")
         ),
         sa.ForeignKeyConstraint(
             ["school_id", "attempt_id"],
             ["learning_attempts.school_id", "learning_attempts.id"],
-            name="fk_learning_scenario_history_learning_attempts",
+            name=op.f("fk_learning_scenario_history_learning_attempts"),
         ),
         sa.ForeignKeyConstraint(
             ["school_id", "session_id"],
             ["learning_sessions.school_id", "learning_sessions.id"],
-            name="fk_learning_scenario_history_learning_sessions",
+            name=op.f("fk_learning_scenario_history_learning_sessions"),
         ),
         sa.ForeignKeyConstraint(
             ["school_id", "student_id"],
             ["students.school_id", "students.id"],
-            name="fk_learning_scenario_history_students",
+            name=op.f("fk_learning_scenario_history_students"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "attempt_id", name="pk_learning_scenario_history"),
+        sa.PrimaryKeyConstraint(
+            "school_id", "attempt_id", name=op.f("pk_learning_scenario_history")
+        ),
     )
     op.create_index(
         "ix_learning_scenario_history_newest",
@@ -515,13 +533,13 @@ def upgrade() -> None:
         sa.Column("verdict", _JSON, nullable=False),
         sa.Column("answer", _JSON, nullable=False),
         sa.Column("at", _INSTANT, nullable=False),
-        sa.CheckConstraint("phase >= 0", name="ck_learning_turns_phase"),
+        sa.CheckConstraint("phase >= 0", name=op.f("ck_learning_turns_phase")),
         sa.ForeignKeyConstraint(
             ["school_id", "attempt_id"],
             ["learning_attempts.school_id", "learning_attempts.id"],
-            name="fk_learning_turns_learning_attempts",
+            name=op.f("fk_learning_turns_learning_attempts"),
         ),
-        sa.PrimaryKeyConstraint("school_id", "attempt_id", "id", name="pk_learning_turns"),
+        sa.PrimaryKeyConstraint("school_id", "attempt_id", "id", name=op.f("pk_learning_turns")),
     )
     op.create_table(
         "learning_budget_alerts",
@@ -537,10 +555,14 @@ def upgrade() -> None:
                 "learning_budget_periods.budget_id",
                 "learning_budget_periods.starts_at",
             ],
-            name="fk_learning_budget_alerts_learning_budget_periods",
+            name=op.f("fk_learning_budget_alerts_learning_budget_periods"),
         ),
         sa.PrimaryKeyConstraint(
-            "school_id", "budget_id", "starts_at", "threshold", name="pk_learning_budget_alerts"
+            "school_id",
+            "budget_id",
+            "starts_at",
+            "threshold",
+            name=op.f("pk_learning_budget_alerts"),
         ),
     )
     op.create_table(
@@ -558,15 +580,15 @@ def upgrade() -> None:
                 "learning_budget_periods.budget_id",
                 "learning_budget_periods.starts_at",
             ],
-            name="fk_learning_budget_holds_learning_budget_periods",
+            name=op.f("fk_learning_budget_holds_learning_budget_periods"),
         ),
         sa.ForeignKeyConstraint(
             ["school_id", "reservation_id"],
             ["learning_reservations.school_id", "learning_reservations.id"],
-            name="fk_learning_budget_holds_learning_reservations",
+            name=op.f("fk_learning_budget_holds_learning_reservations"),
         ),
         sa.PrimaryKeyConstraint(
-            "school_id", "reservation_id", "budget_id", name="pk_learning_budget_holds"
+            "school_id", "reservation_id", "budget_id", name=op.f("pk_learning_budget_holds")
         ),
     )
     op.create_index(

@@ -1,0 +1,41 @@
+"""
+What the ports promise, as suites: subclass one, give it fresh stores, pytest does the rest.
+
+    class TestMyUnitOfWork(UnitOfWorkContract):
+        __test__ = True
+
+        def fresh(self) -> AbstractAsyncContextManager[Stores]:
+            return my_stores()
+
+Every case is a plain async function without arguments: `failures(suite)` runs them without
+pytest too. A store that another process shares should be empty, and used by one case alone.
+"""
+
+from onefold.testing.contracts.deadlines import DeadlinesContract
+from onefold.testing.contracts.inbox import InboxContract
+from onefold.testing.contracts.outbox import OutboxContract
+from onefold.testing.contracts.stores import (
+    Contract,
+    Effects,
+    RecordEffects,
+    Stores,
+    TableEffects,
+    failures,
+)
+from onefold.testing.contracts.tables import InsertNewContract, SqlReadContract
+from onefold.testing.contracts.unit_of_work import UnitOfWorkContract
+
+__all__ = [
+    "Contract",
+    "DeadlinesContract",
+    "Effects",
+    "InboxContract",
+    "InsertNewContract",
+    "OutboxContract",
+    "RecordEffects",
+    "SqlReadContract",
+    "Stores",
+    "TableEffects",
+    "UnitOfWorkContract",
+    "failures",
+]

@@ -1,0 +1,43 @@
+"""The memory adapter keeps every promise but those of SQL and of surviving the process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryOutbox, MemoryUnitOfWork
+from onefold.testing.contracts import (
+    Contract,
+    DeadlinesContract,
+    InboxContract,
+    OutboxContract,
+    RecordEffects,
+    Stores,
+    UnitOfWorkContract,
+)
+
+
+class Memory(Contract):
+    @asynccontextmanager
+    async def fresh(self) -> AsyncIterator[Stores]:
+        uow = MemoryUnitOfWork()
+        yield Stores(
+            uow=uow,
+            outbox=MemoryOutbox(uow),
+            deadlines=MemoryDeadlines(uow),
+            effects=RecordEffects(),
+        )
+
+
+class TestUnitOfWork(Memory, UnitOfWorkContract):
+    __test__ = True
+
+
+class TestInbox(Memory, InboxContract):
+    __test__ = True
+
+
+class TestOutbox(Memory, OutboxContract):
+    __test__ = True
+
+
+class TestDeadlines(Memory, DeadlinesContract):
+    __test__ = True
