@@ -217,9 +217,7 @@ class KafkaServer:
             return
         settings = str(self._home / "server.properties")
         tool = ["kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", settings]
-        done = subprocess.run(
-            [*self._java, *tool], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*self._java, *tool], capture_output=True, text=True, check=False)
         if done.returncode:
             raise KafkaMissing(f"it could not be formatted: {done.stdout + done.stderr}")
 
