@@ -33,6 +33,23 @@ run: $(READY) ## the server on an embedded database, with demo data
 test: $(READY) ## every test
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+learning-demo: $(READY) ## twelve scenarios, thirty days of reviews, a budget: totals checked
+	@$(BIN)/python examples/learning_demo.py
+
+LEARNING_TESTS := tests/unit/learning tests/integration/learning tests/faults/test_learning_faults.py
+coverage-learning: $(READY) ## branch coverage of the learning domain by its own tests: 100 %
+	@$(BIN)/python -m coverage run --branch --concurrency=thread,greenlet \
+		--source=onefold.domains.learning --data-file=.coverage.learning -m pytest -q $(LEARNING_TESTS)
+	@$(BIN)/python -m coverage report --data-file=.coverage.learning --show-missing --fail-under=100
+
+faults: $(READY) ## every fault of the earlier systems, one test each
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/faults
+	@echo "faults: $$($(BIN)/python -m pytest --collect-only -q tests/faults \
+		| grep -o 'test_l[0-9]*_' | sort -u | wc -l) of the learning note kept out"
+
+bench-learning: $(READY) ## learning sessions a second, beside a commit per call
+	@$(BIN)/python benchmarks/learning.py
+
 check: $(READY) ## format, lint, types, layers, docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -51,17 +68,14 @@ lock: ## pin the newest versions that pyproject.toml allows
 	$(UV) pip compile --quiet pyproject.toml --universal --all-extras --group dev --generate-hashes \
 		--python-version 3.11 --no-header --no-annotate --upgrade --output-file requirements.lock
 
-.PHONY: help setup run test check fmt docs lock
 
 vendor: ## fetch the scripts of the pages again, from the npm registry
 	scripts/vendor.sh
 
-.PHONY: vendor
 
 load-real: $(READY) ## the real log of ../shared/data, twice into each database
 	@$(BIN)/python scripts/load_real.py
 
-.PHONY: load-real
 
 REPS ?= 3
 EVENTS ?= 5000
@@ -73,4 +87,4 @@ bench-memory: $(READY) ## memory from 10 k to 1 M events stays flat; MEMORY_EVEN
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database sqlite
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database postgresql
 
-.PHONY: bench bench-memory
+.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory

@@ -8,6 +8,8 @@ Every error Onefold raises on purpose, split by what the caller can do about it.
     │   ├── InvalidInput        fields of a request are wrong; each is named
     │   ├── IllegalTransition   the state does not allow what was asked
     │   ├── Conflict            the same id was used for other content
+    │   ├── Outdated            another version than the caller saw stands there
+    │   ├── BudgetExhausted     the period's money is spent or reserved
     │   ├── NotFound            no such thing, or not yours
     │   ├── Unauthenticated     who is calling is not known
     │   ├── Forbidden           the caller is known and may not
@@ -128,6 +130,32 @@ class Conflict(Refused):
 
     def __str__(self) -> str:
         return f"{self.thing} {self.id} was recorded before with other content"
+
+
+class Outdated(Refused):
+    """Somebody changed it since the caller read it. Nothing changed: read it and try again."""
+
+    code = "outdated"
+
+    def __init__(self, thing: str, id: str, version: int) -> None:  # noqa: A002 (the field's name)
+        super().__init__(thing, id, version)
+        self.thing, self.id, self.version = thing, id, version
+
+    def __str__(self) -> str:
+        return f"{self.thing} {self.id} is at version {self.version}"
+
+
+class BudgetExhausted(Refused):
+    """The budget blocks what would go over its limit. Nothing was reserved."""
+
+    code = "budget_exhausted"
+
+    def __init__(self, budget: str, left: str) -> None:
+        super().__init__(budget, left)
+        self.budget, self.left = budget, left
+
+    def __str__(self) -> str:
+        return f"budget {self.budget} has {self.left} left in this period"
 
 
 class NotFound(Refused):

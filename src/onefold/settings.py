@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     features_profile: Annotated[
         Profile, Field(description="`standard`, or `compat` for the earlier system's formulas")
     ] = Profile.STANDARD
+    learning_abandon_after_s: Annotated[
+        int, Field(gt=0, description="After how long without a change a learning session is over")
+    ] = 6 * 3600
+    learning_session_types: Annotated[
+        tuple[str, ...], Field(description="Types of learning session beside the built-in ones")
+    ] = ()
     log_level: Annotated[
         str, Field(pattern="^(debug|info|warning|error)$", description="The least that is logged")
     ] = "info"
@@ -88,6 +94,10 @@ class Settings(BaseSettings):
     @property
     def event_max_age(self) -> timedelta:
         return timedelta(seconds=self.event_max_age_s)
+
+    @property
+    def learning_abandon_after(self) -> timedelta:
+        return timedelta(seconds=self.learning_abandon_after_s)
 
     @property
     def session_idle(self) -> timedelta:

@@ -16,9 +16,11 @@ from onefold.adapters.sql.migrate import migrate, require_current
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock, SystemClock
 from onefold.domains.directory.service import DirectoryService
+from onefold.domains.learning.service import LearningService
 from onefold.domains.telemetry.service import Policy, TelemetryService
 from onefold.engine.service import Loop
 from onefold.settings import Settings
+from onefold.wiring_learning import learning_over
 
 
 class _Argon2:
@@ -42,6 +44,7 @@ class Onefold:
     database: Database
     directory: DirectoryService
     telemetry: TelemetryService
+    learning: LearningService
     clock: Clock
     uow: SqlUnitOfWork
 
@@ -73,7 +76,13 @@ class Onefold:
         async def sweep() -> bool:
             return await self.telemetry.close_idle_sessions(limit=batch) == batch
 
-        return [Loop("close idle sessions", sweep, every_s=self.settings.sweep_every_s)]
+        async def sweep_learning() -> bool:
+            return await self.learning.sweep(limit=batch)
+
+        return [
+            Loop("close idle sessions", sweep, every_s=self.settings.sweep_every_s),
+            Loop("end abandoned learning", sweep_learning, every_s=self.settings.sweep_every_s),
+        ]
 
     async def aclose(self) -> None:
         """Close the database. Safe twice."""
@@ -113,6 +122,7 @@ def build(
         database=database,
         directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
+        learning=learning_over(uow, settings=settings, clock=clock, random=random),
         clock=clock,
         uow=uow,
     )

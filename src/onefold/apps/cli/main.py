@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from onefold.apps.cli import directory, server, telemetry
+from onefold.apps.cli import directory, learning, server, telemetry
 from onefold.errors import OnefoldError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 server.add_to(app)
 directory.add_to(app)
 telemetry.add_to(app)
+learning.add_to(app)
 
 
 def main() -> None:

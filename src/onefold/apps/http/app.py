@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 import onefold as package
 from onefold.apps.http.problems import answer_errors
-from onefold.apps.http.routes import directory, health, telemetry
+from onefold.apps.http.routes import directory, health, learning, telemetry
 from onefold.wiring import Onefold, running
 
 
@@ -39,6 +39,6 @@ def create_app(onefold: Onefold, *, worker: bool = True) -> FastAPI:
     )
     app.state.onefold = onefold
     answer_errors(app)
-    for routes in (health, telemetry, directory):
+    for routes in (health, telemetry, learning, directory):
         app.include_router(routes.router)
     return app

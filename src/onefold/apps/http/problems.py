@@ -22,6 +22,8 @@ STATUS: Final[dict[str, int]] = {
     "not_found": 404,
     "conflict": 409,
     "illegal_transition": 409,
+    "outdated": 409,
+    "budget_exhausted": 402,
     "too_large": 413,
     "store_unavailable": 503,
     "store_contended": 503,

@@ -29,6 +29,9 @@ class Scope(StrEnum):
 
     TELEMETRY_WRITE = "telemetry:write"
     TELEMETRY_READ = "telemetry:read"
+    LEARNING_WRITE = "learning:write"
+    LEARNING_READ = "learning:read"
+    LEARNING_MANAGE = "learning:manage"
     DIRECTORY_READ = "directory:read"
     DIRECTORY_WRITE = "directory:write"
 
@@ -37,9 +40,21 @@ class Scope(StrEnum):
 # would be forged (research note telemetry, B4).
 SCOPES_OF: Final[Mapping[Role, frozenset[Scope]]] = {
     Role.ADMIN: frozenset(Scope),
-    Role.TEACHER: frozenset({Scope.TELEMETRY_READ, Scope.DIRECTORY_READ}),
-    Role.STUDENT: frozenset({Scope.TELEMETRY_WRITE, Scope.TELEMETRY_READ}),
-    Role.SERVICE: frozenset({Scope.TELEMETRY_WRITE, Scope.TELEMETRY_READ, Scope.DIRECTORY_READ}),
+    Role.TEACHER: frozenset(
+        {Scope.TELEMETRY_READ, Scope.LEARNING_READ, Scope.LEARNING_MANAGE, Scope.DIRECTORY_READ}
+    ),
+    Role.STUDENT: frozenset(
+        {Scope.TELEMETRY_WRITE, Scope.TELEMETRY_READ, Scope.LEARNING_WRITE, Scope.LEARNING_READ}
+    ),
+    Role.SERVICE: frozenset(
+        {
+            Scope.TELEMETRY_WRITE,
+            Scope.TELEMETRY_READ,
+            Scope.LEARNING_WRITE,
+            Scope.LEARNING_READ,
+            Scope.DIRECTORY_READ,
+        }
+    ),
 }
 
 

@@ -1,0 +1,53 @@
+"""The part of the wiring that puts learning together; `onefold.wiring` calls it."""
+
+from collections.abc import Callable
+
+from onefold.core.clock import Clock
+from onefold.domains.learning.analytics.service import AnalyticsService
+from onefold.domains.learning.budgets.purse import BudgetPurse
+from onefold.domains.learning.budgets.service import BudgetService
+from onefold.domains.learning.content.service import ContentService
+from onefold.domains.learning.reviews.service import ReviewService
+from onefold.domains.learning.scenarios.judge import LemmaJudge, LlmJudge
+from onefold.domains.learning.scenarios.service import ScenarioService
+from onefold.domains.learning.service import LearningService
+from onefold.domains.learning.sessions.rules import SessionTypes
+from onefold.domains.learning.sessions.service import SessionService
+from onefold.engine.together import Together
+from onefold.ports.language_model import LanguageModel
+from onefold.ports.turn_judge import TurnJudge
+from onefold.ports.unit_of_work import UnitOfWork
+from onefold.settings import Settings
+
+
+def learning_over(
+    uow: UnitOfWork,
+    *,
+    settings: Settings,
+    clock: Clock,
+    random: Callable[[int], bytes],
+    model: LanguageModel | None = None,
+) -> LearningService:
+    """Every area of learning over *uow*; with a *model*, it helps to judge turns."""
+    budgets = BudgetService(uow, clock=clock)
+    judge: TurnJudge = LemmaJudge()
+    if model is not None:
+        judge = LlmJudge(model, purse=BudgetPurse(budgets), look_first=judge)
+    after = settings.learning_abandon_after
+    return LearningService(
+        sessions=SessionService(
+            uow,
+            clock=clock,
+            random=random,
+            types=SessionTypes(*settings.learning_session_types),
+            together=Together,
+            abandoned_after=after,
+        ),
+        scenarios=ScenarioService(
+            uow, clock=clock, random=random, judge=judge, abandoned_after=after
+        ),
+        reviews=ReviewService(uow, clock=clock),
+        content=ContentService(uow, clock=clock),
+        budgets=budgets,
+        analytics=AnalyticsService(uow, clock=clock),
+    )
