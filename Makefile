@@ -68,17 +68,14 @@ lock: ## pin the newest versions that pyproject.toml allows
 	$(UV) pip compile --quiet pyproject.toml --universal --all-extras --group dev --generate-hashes \
 		--python-version 3.11 --no-header --no-annotate --upgrade --output-file requirements.lock
 
-.PHONY: help setup run test check fmt docs lock learning-demo coverage-learning faults bench-learning
 
 vendor: ## fetch the scripts of the pages again, from the npm registry
 	scripts/vendor.sh
 
-.PHONY: vendor
 
 load-real: $(READY) ## the real log of ../shared/data, twice into each database
 	@$(BIN)/python scripts/load_real.py
 
-.PHONY: load-real
 
 REPS ?= 3
 EVENTS ?= 5000
@@ -90,4 +87,4 @@ bench-memory: $(READY) ## memory from 10 k to 1 M events stays flat; MEMORY_EVEN
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database sqlite
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database postgresql
 
-.PHONY: bench bench-memory
+.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory

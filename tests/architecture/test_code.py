@@ -20,7 +20,14 @@ OUTSIDE = {"asyncio", "os", "random", "socket", "sqlite3", "subprocess", "thread
 CLOCK = {"core/clock.py", "apps/cli/ingest/remote.py"}
 
 # A loop that must outlive its steps, and the runner that tells which cases failed.
-CATCHES_ALL = {"engine/service.py", "engine/together.py", "testing/contracts/stores.py"}
+CATCHES_ALL = {
+    "engine/consumer.py",
+    "engine/idempotent.py",
+    "engine/service.py",
+    "engine/together.py",
+    "engine/worker.py",
+    "testing/contracts/stores.py",
+}
 
 
 def _trees(*folders: Path) -> Iterator[tuple[str, ast.Module]]:

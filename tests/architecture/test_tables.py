@@ -3,7 +3,9 @@
 import pytest
 from sqlalchemy import ForeignKeyConstraint, Table
 
-import onefold.wiring  # noqa: F401 (every table of the product is declared by importing it)
+import onefold.adapters.sql.claim_tables
+import onefold.adapters.sql.message_tables
+import onefold.wiring  # noqa: F401 (every table of the product is declared by importing these)
 from onefold.ports.tables import metadata
 
 # Tables without a school, each with its reason.
@@ -13,6 +15,16 @@ WITHOUT_SCHOOL = {
     "onefold_outbox": "events on their way out; each names its school in its data",
     "onefold_deadlines": "what is due next; each names its school in its payload",
     "onefold_health": "heartbeats of our own processes",
+    "onefold_claims": "names of consumers and ids of events, nothing of a person",
+    "onefold_unprotected": "names of consumers and ids of events, nothing of a person",
+    "onefold_spans": "positions of messages",
+    "onefold_starts": "positions of messages",
+    "onefold_relay_shards": "who sends which part of the outbox",
+    "onefold_dead_letters": "messages as a broker delivered them; each says whose it is",
+    "onefold_messages": "messages on their way; each says whose it is",
+    "onefold_partitions": "how far a topic's log has grown",
+    "onefold_shares": "who reads which partition",
+    "onefold_members": "our own processes",
 }
 TABLES = sorted(metadata.tables.values(), key=lambda table: table.name)
 OF_SCHOOLS = [table for table in TABLES if table.name not in WITHOUT_SCHOOL]

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0002_claims"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 # Spelled out, not imported: a migration stays as it was when the code moves on.
 _INSTANT = sa.BigInteger().with_variant(postgresql.TIMESTAMP(timezone=True), "postgresql")

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0003_messages"
-down_revision = "0002_claims"
+revision = "0004"
+down_revision = "0003"
 
 # Spelled out, not imported: a migration stays as it was when the code moves on.
 _INSTANT = sa.BigInteger().with_variant(postgresql.TIMESTAMP(timezone=True), "postgresql")
@@ -17,7 +17,9 @@ def upgrade() -> None:
         sa.Column("topic", sa.String(length=255), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("next_position", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("next_position >= 0", name="ck_onefold_partitions_next_not_negative"),
+        sa.CheckConstraint(
+            "next_position >= 0", name=op.f("ck_onefold_partitions_next_not_negative")
+        ),
         sa.PrimaryKeyConstraint("topic", "number", name="pk_onefold_partitions"),
     )
     op.create_table(
@@ -55,7 +57,7 @@ def upgrade() -> None:
         sa.Column("until", _INSTANT, nullable=False),
         sa.Column("settled_to", sa.BigInteger(), nullable=False),
         sa.CheckConstraint(
-            "fence >= 0 AND settled_to >= 0", name="ck_onefold_shares_counts_not_negative"
+            "fence >= 0 AND settled_to >= 0", name=op.f("ck_onefold_shares_counts_not_negative")
         ),
         sa.ForeignKeyConstraint(
             ["topic", "number"],

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0004_learning"
-down_revision = "0003_messages"
+revision = "0002"
+down_revision = "0001"
 
 # Spelled out, not imported: a migration stays as it was when the code moves on.
 _INSTANT = sa.BigInteger().with_variant(postgresql.TIMESTAMP(timezone=True), "postgresql")
