@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 from tests.support import School, new_school
+from tests.support_kafka import kafka_bootstrap
 from tests.support_valkey import Valkey
 from tests.support_valkey import started as valkey_started
 
@@ -180,3 +181,10 @@ def valkey_server() -> Iterator[str]:
 def valkey(valkey_server: str) -> Valkey:
     """A real Valkey server, and a prefix for this test's keys."""
     return Valkey(valkey_server, f"test-{next(_numbers)}")
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a real Kafka listens; skipped or failed where there can be none."""
+    with kafka_bootstrap(tmp_path_factory.mktemp("kafka")) as bootstrap:
+        yield bootstrap

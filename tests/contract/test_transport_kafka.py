@@ -1,12 +1,12 @@
 """The Kafka transport on a real Apache Kafka, put through the contract: both protocols."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import ClassVar
 from uuid import uuid4
 
 import pytest
-from tests.support_kafka import FAST_GROUPS, kafka_bootstrap
+from tests.support_kafka import FAST_GROUPS
 
 from onefold.adapters.kafka.options import Options
 from onefold.adapters.kafka.transport import KafkaTransport
@@ -15,13 +15,6 @@ from onefold.testing.contracts.transport import Broker, TransportContract
 
 # One broker serves all of this file's tests: under xdist they stay together.
 pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(90)]
-
-
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a real Kafka listens."""
-    with kafka_bootstrap(tmp_path_factory.mktemp("kafka")) as bootstrap:
-        yield bootstrap
 
 
 class RealBroker:

@@ -21,11 +21,11 @@ class SqlBroker:
         self.opened: list[SqlTransport] = []
 
     async def open(self) -> Transport:
-        return self._open()
+        return self.opens()
 
     async def topic(self, partitions: int) -> str:
         name = f"topic-{next(self._numbers)}"
-        await self._open().create(name, partitions=partitions)
+        await self.opens().create(name, partitions=partitions)
         return name
 
     async def aclose(self) -> None:
@@ -34,7 +34,8 @@ class SqlBroker:
         for transport in self.opened:
             await transport.uow.aclose()
 
-    def _open(self) -> SqlTransport:
+    def opens(self) -> SqlTransport:
+        """As `open`, and as what it is."""
         transport = SqlTransport(SqlUnitOfWork(Database(self._url)), lease_s=1.0)
         self.opened.append(transport)
         return transport

@@ -22,14 +22,21 @@ class ValkeyBroker:
         self.servers: list[Server] = []
 
     async def open(self) -> Transport:
-        return self._open()
+        return self.opens()
 
     async def topic(self, partitions: int) -> str:
         name = f"topic-{next(self._numbers)}"
-        await self._open().create(name, partitions=partitions)
+        await self.opens().create(name, partitions=partitions)
         return name
 
-    def _open(self) -> ValkeyTransport:
+    async def aclose(self) -> None:
+        for transport in self.opened:
+            await transport.aclose()
+        for server in self.servers:
+            await server.aclose()
+
+    def opens(self) -> ValkeyTransport:
+        """As `open`, and as what it is."""
         self.servers.append(connect(self._valkey.url))
         transport = ValkeyTransport(self.servers[-1], prefix=self._valkey.prefix, lease_s=1.0)
         self.opened.append(transport)
@@ -50,7 +57,4 @@ class TestValkeyTransport(TransportContract):
         try:
             yield broker
         finally:
-            for transport in broker.opened:
-                await transport.aclose()
-            for server in broker.servers:
-                await server.aclose()
+            await broker.aclose()

@@ -58,7 +58,6 @@ class KafkaSender:
             producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
-            producer.poll(0)
 
     def _current(self) -> Producer:
         with self._making, at_the_border():
@@ -71,7 +70,9 @@ class KafkaSender:
             if self._producer is producer:
                 self._producer = None
         producer.purge()  # also what other calls have in it: they are told so
-        call.await_reports(producer, until=monotonic() + _GONE_S)
+        until = monotonic() + _GONE_S
+        while call.unanswered and monotonic() < until:
+            call.serve(producer)
 
 
 class _Call:
@@ -101,9 +102,15 @@ class _Call:
 
     def await_reports(self, producer: Producer, *, until: float) -> None:
         """Serve the producer until all is answered, it has ended, or time is over."""
-        producer.poll(0)
         while self.unanswered and not self.ended and monotonic() < until:
+            self.serve(producer)
+
+    def serve(self, producer: Producer) -> None:
+        """Let the producer report what it has to."""
+        try:
             producer.poll(_POLL_S)
+        except KafkaException:  # it is at its end; the messages' own reports say why
+            self.ended = True
 
     def outcomes(self) -> list[Outcome]:
         """For each message None or an error; after a key's first error, all of the key's."""
@@ -136,8 +143,8 @@ class _Call:
                     headers=list(message.headers),
                 )
             except BufferError:  # full; room comes with the reports of what is ahead
-                producer.poll(_POLL_S)
-                if monotonic() > deadline:
+                self.serve(producer)
+                if self.ended or monotonic() > deadline:
                     return StoreUnavailable("the producer's queue stayed full")
             except KafkaException as error:
                 return self._judge(error.args[0])

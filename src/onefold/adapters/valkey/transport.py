@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from onefold.adapters.leased import Beat, LeasedSubscription, Settled, Share
-from onefold.adapters.valkey.connection import Server, script
+from onefold.adapters.valkey.connection import Server, connect, script
 from onefold.core.partitions import partition_of
 from onefold.errors import IllegalTransition, InvalidSetting, OnefoldError, StoreUnavailable
 from onefold.ports.transport import Message, Outgoing, Partition, TransportFeatures
@@ -144,7 +144,7 @@ class ValkeyTransport:
     See `ports.transport.Transport`.
 
     Args:
-        server: Where; stays the caller's to close.
+        server: Where: a URL as for `connect`, or a server, which stays the caller's to close.
         prefix: Before every key; transports with other prefixes never meet.
         partitions: How many a topic gets that is named for the first time.
         lease_s: After which a silent member's partitions go to others.
@@ -152,7 +152,7 @@ class ValkeyTransport:
 
     def __init__(
         self,
-        server: Server,
+        server: Server | str,
         *,
         prefix: str = "onefold",
         partitions: int = 8,
@@ -160,7 +160,8 @@ class ValkeyTransport:
     ) -> None:
         if "{" in prefix:
             raise InvalidSetting("prefix", "a brace would decide the cluster's hash slot")
-        self.server = server
+        self._mine = isinstance(server, str)
+        self.server = connect(server) if isinstance(server, str) else server
         self._prefix, self._new, self._lease_s = prefix, partitions, lease_s
         self._partitions: dict[str, int] = {}
         self._keyless = count()
@@ -196,6 +197,8 @@ class ValkeyTransport:
         for subscription in self._subscriptions:
             await subscription.close()
         self._subscriptions.clear()
+        if self._mine:
+            await self.server.aclose()
 
     async def create(self, topic: str, *, partitions: int) -> int:
         """Make *topic*, unless it is there; how many partitions it has."""

@@ -1,0 +1,155 @@
+"""What only Kafka has: batches refused, brokers gone, members that are slow; on the mock."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import pytest
+from confluent_kafka import KafkaError
+from tests.support_kafka import FAST_GROUPS
+
+from onefold.adapters.kafka.mock import MockCluster
+from onefold.adapters.kafka.transport import KafkaTransport
+from onefold.errors import StoreUnavailable, TooLarge
+from onefold.ports.transport import Message, Outgoing, Subscription
+from onefold.testing.contracts.transport import messages, values
+
+PRODUCE = 0  # Kafka's number of that request
+
+
+@pytest.fixture
+def cluster() -> Iterator[MockCluster]:
+    with MockCluster() as cluster:
+        cluster.create("orders", 1)
+        cluster.create("idle", 1)
+        yield cluster
+
+
+@pytest.fixture
+async def transport(cluster: MockCluster) -> AsyncIterator[KafkaTransport]:
+    transport = KafkaTransport(
+        cluster.bootstrap, options=FAST_GROUPS, wait_s=3.0, send_timeout_s=3.0, buffer=10
+    )
+    yield transport
+    cluster.up()  # nobody leaves a group whose broker is gone
+    await transport.aclose()
+
+
+async def _get(subscription: Subscription, count: int) -> list[Message]:
+    received: list[Message] = []
+    async with asyncio.timeout(15):
+        while len(received) < count:
+            received += await subscription.receive(max_messages=5, wait_s=1.0)
+    return received
+
+
+def _sent(outcomes: Sequence[BaseException | None]) -> list[bool]:
+    return [outcome is None for outcome in outcomes]
+
+
+async def test_what_follows_a_refused_one_of_its_key_is_not_sent(
+    transport: KafkaTransport,
+) -> None:
+    """A message that is too large holds back its own key, and no other."""
+    large = Outgoing(topic="orders", key=b"a", value=bytes(2_000_000))
+    one, two, three = messages("orders", 3)
+    a, b, c = (
+        Outgoing(topic="orders", key=key, value=m.value)
+        for key, m in ((b"a", one), (b"b", two), (b"a", three))
+    )
+
+    outcomes = await transport.publish([a, large, b, c])
+    received = await _get(await transport.subscribe("g", ["orders"]), 2)
+
+    assert _sent(outcomes) == [True, False, True, False]
+    assert isinstance(outcomes[1], TooLarge)
+    assert isinstance(outcomes[3], StoreUnavailable)
+    assert values(received) == [0, 1]
+
+
+async def test_a_refused_batch_leaves_no_gap(
+    cluster: MockCluster, transport: KafkaTransport
+) -> None:
+    """What the log holds of a key is what was reported, from its start; the next call works."""
+    cluster.refuse(PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED])
+
+    outcomes = await transport.publish(messages("orders", 50))
+    again = await transport.publish(messages("orders", 50))
+    received = values(await _get(await transport.subscribe("g", ["orders"]), 50))
+
+    assert not all(_sent(outcomes))
+    assert _sent(outcomes) == sorted(_sent(outcomes), reverse=True)
+    assert all(_sent(again))
+    assert received[-50:] == list(range(50))
+    assert received[:-50] == list(range(len(received) - 50))
+
+
+async def test_a_passing_refusal_is_not_seen(
+    cluster: MockCluster, transport: KafkaTransport
+) -> None:
+    """What a broker says while a leader is elected is tried again, in order, without repeats."""
+    cluster.refuse(PRODUCE, [KafkaError.NOT_LEADER_FOR_PARTITION] * 2)
+
+    outcomes = await transport.publish(messages("orders", 20))
+    received = await _get(await transport.subscribe("g", ["orders"]), 20)
+
+    assert all(_sent(outcomes))
+    assert values(received) == list(range(20))
+
+
+async def test_an_absent_broker_is_told(cluster: MockCluster, transport: KafkaTransport) -> None:
+    """Sending and joining say so within their time; afterwards they work."""
+    await transport.publish(messages("orders", 1))
+    cluster.down()
+
+    outcomes = await transport.publish(messages("orders", 3, first=1))
+    with pytest.raises(StoreUnavailable):
+        await transport.subscribe("g", ["orders"])
+    cluster.up()
+    again = await transport.publish(messages("orders", 3, first=1))
+    received = await _get(await transport.subscribe("g", ["orders"]), 4)
+
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
+    assert all(_sent(again))
+    assert values(received)[:1] + values(received)[-3:] == [0, 1, 2, 3]
+
+
+async def test_a_member_survives_its_broker(
+    cluster: MockCluster, transport: KafkaTransport
+) -> None:
+    """When the broker goes, `receive` says so; when it is back, it goes on."""
+    subscription = await transport.subscribe("g", ["orders"])
+    await transport.publish(messages("orders", 1))
+    await subscription.settle(await _get(subscription, 1))
+    cluster.down()
+    with pytest.raises(StoreUnavailable):
+        await subscription.receive(max_messages=1, wait_s=10)
+
+    cluster.up()
+    await transport.publish(messages("orders", 1, first=1))
+    async with asyncio.timeout(15):
+        received: Sequence[Message] = []
+        while not received:
+            try:
+                received = await subscription.receive(max_messages=1, wait_s=1)
+            except StoreUnavailable:
+                continue
+
+    assert values(received) == [1]
+
+
+async def test_slow_handlers_are_waited_for(transport: KafkaTransport) -> None:
+    """Nothing is fetched beyond the buffer, and the member lives on though it asks for nothing."""
+    subscription = await transport.subscribe("g", ["orders"])
+    await transport.publish(messages("orders", 2000))
+    first = await _get(subscription, 5)
+    idle = await transport.subscribe("other", ["idle"])
+
+    # Longer than the session's time-out and the wait before a pause; nobody receives.
+    await idle.receive(max_messages=1, wait_s=2.0)
+    waiting = subscription._intake._waiting()
+    rest = await _get(subscription, 1995)
+
+    assert waiting <= 10 + 500  # the buffer and one batch, of which the last went over it
+    assert list(await subscription.lost()) == []
+    assert values(first + rest) == list(range(2000))
+    assert await subscription.settle(first + rest) == []

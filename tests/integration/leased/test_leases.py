@@ -1,0 +1,164 @@
+"""What leases promise beyond the contract: members that wake too late, logs that are trimmed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.contract.test_transport_sqlite import SqlBroker
+from tests.contract.test_transport_valkey import ValkeyBroker
+from tests.support_valkey import Valkey
+
+from onefold.adapters.leased import LeasedSubscription
+from onefold.adapters.sql.transport import SqlTransport
+from onefold.adapters.valkey.connection import script
+from onefold.ports.transport import Message, Subscription
+from onefold.testing.contracts.transport import messages, values
+
+
+@pytest.fixture
+async def sql(sqlite_url: str) -> AsyncIterator[SqlBroker]:
+    broker = SqlBroker(sqlite_url)
+    yield broker
+    await broker.aclose()
+
+
+@pytest.fixture
+async def postgres(postgres_url: str) -> AsyncIterator[SqlBroker]:
+    broker = SqlBroker(postgres_url)
+    yield broker
+    await broker.aclose()
+
+
+@pytest.fixture
+async def streams(valkey: Valkey) -> AsyncIterator[ValkeyBroker]:
+    broker = ValkeyBroker(valkey)
+    yield broker
+    await broker.aclose()
+
+
+@pytest.fixture(params=["sql", "postgres", "streams"])
+def broker(request: pytest.FixtureRequest) -> SqlBroker | ValkeyBroker:
+    found: SqlBroker | ValkeyBroker = request.getfixturevalue(request.param)
+    return found
+
+
+async def _get(subscription: Subscription, count: int) -> list[Message]:
+    received: list[Message] = []
+    async with asyncio.timeout(15):
+        while len(received) < count:
+            received += await subscription.receive(max_messages=100, wait_s=1.0)
+    return received
+
+
+async def test_who_wakes_too_late_has_lost(broker: SqlBroker | ValkeyBroker) -> None:
+    """A member that slept beyond its lease neither settles nor reads on, and learns it."""
+    topic, transport = await broker.topic(1), broker.opens()
+    await transport.publish(messages(topic, 3))
+    sleeper: LeasedSubscription = await transport.subscribe("g", [topic])
+    received = await _get(sleeper, 3)
+    assert sleeper._beating is not None
+    sleeper._beating.cancel()  # as SIGSTOP would, while its code here goes on
+
+    heir = await broker.opens().subscribe("g", [topic])
+    again = await _get(heir, 3)
+    await transport.publish(messages(topic, 1, first=3))
+    refused = await sleeper.settle(received[:1])
+    more = await sleeper.receive(max_messages=10, wait_s=0.1)
+
+    assert list(refused) == received[:1]
+    assert list(more) == []
+    assert [partition for partition, _ in await sleeper.lost()] == [received[0].partition]
+    assert values(again) == [0, 1, 2]
+    assert again[0].epoch > received[0].epoch
+    assert await heir.settle(again) == []
+    assert values(await _get(heir, 1)) == [3]
+
+
+async def test_trimming_keeps_what_is_not_settled(sql: SqlBroker) -> None:
+    """However old a message is, it stays until every group has settled it."""
+    topic, transport = await sql.topic(1), sql.opens()
+    await transport.publish(messages(topic, 6))
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert await transport.trim(before=tomorrow, limit=100) == 0  # nobody has come yet
+    fast, slow = [await transport.subscribe(group, [topic]) for group in ("fast", "slow")]
+    await fast.settle(await _get(fast, 6))
+    received = await _get(slow, 6)
+    await slow.settle([received[0], received[1], received[4]])
+
+    removed = await transport.trim(before=tomorrow, limit=100)
+    await slow.close()
+
+    assert removed == 2
+    assert values(await _get(await transport.subscribe("slow", [topic]), 4)) == [2, 3, 4, 5]
+    assert await _trim_old(transport) == 0
+
+
+async def _trim_old(transport: SqlTransport) -> int:
+    return await transport.trim(before=datetime.now(UTC) - timedelta(days=1), limit=100)
+
+
+async def test_trimming_streams_keeps_what_is_pending(streams: ValkeyBroker) -> None:
+    """A stream is trimmed up to the first entry that a group has not settled."""
+    topic, transport = await streams.topic(1), streams.opens()
+    await transport.publish(messages(topic, 6))
+    assert await transport.trim(topic, keep=timedelta(0)) == 0  # nobody has come yet
+    subscription = await transport.subscribe("g", [topic])
+    received = await _get(subscription, 6)
+    await subscription.settle([received[0], received[1], received[4]])
+
+    removed = await transport.trim(topic, keep=timedelta(0))
+    kept = await transport.trim(topic, keep=timedelta(days=1))
+    await subscription.close()
+
+    assert removed == 2
+    assert kept == 0
+    assert values(await _get(await transport.subscribe("g", [topic]), 3)) == [2, 3, 5]
+
+
+async def test_a_lost_reply_loses_no_message(streams: ValkeyBroker) -> None:
+    """Reading again behind the same message gives the same ones."""
+    topic, transport = await streams.topic(1), streams.opens()
+    await transport.publish(messages(topic, 4))
+    subscription = await transport.subscribe("g", [topic])
+    hold = next(iter(subscription._holds.values()))
+    store, member = subscription._store, subscription._member
+
+    lost = await store.read(topic, member, {0: hold.share}, most=2)
+    received = await _get(subscription, 4)
+
+    assert values(lost[0] or []) == [0, 1]
+    assert values(received) == [0, 1, 2, 3]
+
+
+async def test_foreign_and_deleted_entries(streams: ValkeyBroker) -> None:
+    """What another program of the group left pending is read; what was deleted is let go."""
+    topic, transport = await streams.topic(1), streams.opens()
+    await transport.publish(messages(topic, 4))
+    stream = transport.keys(topic).stream(0)
+    foreign = script("stream_topic")  # any script: what runs is the text below
+    foreign.text = (
+        b"redis.call('XGROUP', 'CREATE', KEYS[1], 'g', '0') "
+        b"local r = redis.call('XREADGROUP', 'GROUP', 'g', 'other', 'COUNT', 2, "
+        b"'STREAMS', KEYS[1], '>') "
+        b"return redis.call('XDEL', KEYS[1], r[1][2][1][1])"
+    )
+    foreign.sha = b"0" * 40
+    await transport.server.run(foreign, [stream], [])
+
+    subscription = await transport.subscribe("g", [topic])
+
+    assert values(await _get(subscription, 3)) == [1, 2, 3]
+
+
+async def test_a_call_of_many_messages(streams: ValkeyBroker) -> None:
+    """More than a script can take at once goes in portions, in order."""
+    topic, transport = await streams.topic(2), streams.opens()
+
+    assert not any(await transport.publish(messages(topic, 5000, keys=2)))
+    received = await _get(await transport.subscribe("g", [topic]), 5000)
+
+    for key in (b"key-0", b"key-1"):
+        numbers = values(m for m in received if m.key == key)
+        assert numbers == sorted(numbers)
+    assert len(received) == 5000
