@@ -207,7 +207,9 @@ class PublishesAgain(Wrapped):
     async def publish(self, *events: Event, now: datetime) -> None:
         await self._tx.publish(*events, now=now)
         for event in events:
-            self._tx._draft.outbox[event.identity] = encode_native(event)
+            first = self._tx._draft.outbox[event.identity]
+            again = replace(first, body=encode_native(event))
+            self._tx._draft.outbox[event.identity] = again
 
 
 class PublishesSorted(Wrapped):
