@@ -4,7 +4,6 @@ import asyncio
 import builtins
 import socket
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -680,11 +679,3 @@ async def test_what_is_no_database_is_told(
                 pass
     finally:
         await uow.aclose()
-        await _drivers_threads_end()
-
-
-async def _drivers_threads_end() -> None:
-    """After a failed connect aiosqlite's thread still tells the loop, which must be there."""
-    for thread in threading.enumerate():
-        if "_connection_worker_thread" in thread.name:
-            await asyncio.to_thread(thread.join)

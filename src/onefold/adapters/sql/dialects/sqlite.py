@@ -52,6 +52,11 @@ def _engine(url: URL, wait_s: float, *, size: int, pragma: str | None = None) ->
         hide_parameters=True,
     )
 
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def _can_open(*_: object) -> None:
+        # A failed open inside aiosqlite leaves its thread telling an event loop that may be gone.
+        sqlite3.connect(url.database or "").close()
+
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
