@@ -47,4 +47,7 @@ lock: ## pin the newest versions that pyproject.toml allows
 	$(UV) pip compile --quiet pyproject.toml --universal --all-extras --group dev --generate-hashes \
 		--python-version 3.11 --no-header --no-annotate --upgrade --output-file requirements.lock
 
-.PHONY: help setup run test check fmt lock
+kafka: ## a real Kafka on loopback, port 9092 or KAFKA_PORT (needs mvn and Java 17)
+	@exec $(PYTHON) scripts/kafka/server.py --port $(or $(KAFKA_PORT),9092)
+
+.PHONY: help setup run test check fmt lock kafka
