@@ -68,14 +68,11 @@ lock: ## pin the newest versions that pyproject.toml allows
 	$(UV) pip compile --quiet pyproject.toml --universal --all-extras --group dev --generate-hashes \
 		--python-version 3.11 --no-header --no-annotate --upgrade --output-file requirements.lock
 
-
 vendor: ## fetch the scripts of the pages again, from the npm registry
 	scripts/vendor.sh
 
-
 load-real: $(READY) ## the real log of ../shared/data, twice into each database
 	@$(BIN)/python scripts/load_real.py
-
 
 REPS ?= 3
 EVENTS ?= 5000
@@ -87,4 +84,7 @@ bench-memory: $(READY) ## memory from 10 k to 1 M events stays flat; MEMORY_EVEN
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database sqlite
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database postgresql
 
-.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory
+kafka: ## a real Kafka on loopback, port 9092 or KAFKA_PORT (needs mvn and Java 17)
+	@exec $(PYTHON) scripts/kafka/server.py --port $(or $(KAFKA_PORT),9092)
+
+.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory kafka

@@ -15,7 +15,8 @@ may lose the last messages and the last settlements.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import accumulate, count, pairwise
+from struct import unpack_from
 
 from onefold.adapters.leased import Beat, LeasedSubscription, Settled, Share
 from onefold.adapters.valkey.connection import Server, connect, script
@@ -112,7 +113,7 @@ class _Group:
         for (number, share), entries in zip(shares.items(), answers, strict=True):
             partition = Partition(topic, number)
             held = not isinstance(entries, int)
-            read[number] = [_message(partition, share.fence, *e) for e in entries] if held else None
+            read[number] = list(_messages(partition, share.fence, entries)) if held else None
         return read
 
     async def settle(
@@ -293,11 +294,23 @@ def _packed(number: int, message: Outgoing) -> list[bytes]:
     return [b"%d" % (number + 1), b"%d" % len(fields), *fields]
 
 
-def _message(partition: Partition, fence: int, id_: bytes, fields: Sequence[bytes]) -> Message:
-    token = id_.decode()
+def _messages(partition: Partition, fence: int, packed: bytes) -> Iterable[Message]:
+    """What `stream_read.lua` has packed."""
+    (number,) = unpack_from(">I", packed)
+    lengths = unpack_from(f">{number}I", packed, 4)
+    ends = list(accumulate(lengths, initial=4 + 4 * number))
+    parts = [packed[start:end] for start, end in pairwise(ends)]
+    at = 0
+    while at < number:
+        fields = at + 2 + int(parts[at + 1])
+        yield _message(partition, fence, parts[at].decode(), parts[at + 2 : fields])
+        at = fields
+
+
+def _message(partition: Partition, fence: int, token: str, fields: Sequence[bytes]) -> Message:
     milliseconds, _, sequence = token.partition("-")
     named = list(zip(fields[::2], fields[1::2], strict=True))
-    plain = {name: value for name, value in named if name in {b"k", b"v"}}
+    plain = dict(named)
     return Message(
         partition=partition,
         position=(int(milliseconds) << _SEQUENCE_BITS) + int(sequence),
