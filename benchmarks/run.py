@@ -37,7 +37,7 @@ from sqlalchemy import func, select
 from onefold.domains.directory.rules import Principal, Role
 from onefold.domains.telemetry.tables import events, sessions
 from onefold.settings import Settings
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 WORKLOADS: Final = [*single_posts.WORKLOADS, *batch_posts.WORKLOADS]
 RESULTS: Final = Path(__file__).with_name("results")
@@ -60,7 +60,7 @@ class Bench:
 
     name: str
     url: str
-    onefold: Onefold
+    onefold: Installation
     caller: Principal
     key: str
     server: Server

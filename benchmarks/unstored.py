@@ -21,7 +21,7 @@ from onefold.domains.directory.service import DirectoryService
 from onefold.domains.telemetry.intake import Intake, Origin, Receipt
 from onefold.domains.telemetry.service import TelemetryService
 from onefold.settings import Settings
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 
 class UnstoredTelemetry(TelemetryService):
@@ -51,7 +51,7 @@ class UnstoredTelemetry(TelemetryService):
 class RememberingDirectory(DirectoryService):
     """Asks the database for a key once; its secret is compared at every request."""
 
-    def __init__(self, onefold: Onefold) -> None:
+    def __init__(self, onefold: Installation) -> None:
         self._asked = onefold.directory
         self._known: dict[str, tuple[bytes, Principal]] = {}
 

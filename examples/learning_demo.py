@@ -25,7 +25,7 @@ from onefold.domains.learning.sessions.rules import Change
 from onefold.errors import BudgetExhausted
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 LEARNERS = {"Ada": ("es", "Europe/Madrid"), "Bo": ("en", "Asia/Tokyo"), "Chi": ("es", "UTC")}
 DAYS = 30
@@ -44,7 +44,7 @@ class Tally:
         self.spent: dict[UUID, Decimal] = {}
 
 
-async def play(devices: list[Onefold], caller: Principal, student: UUID, language: str,
+async def play(devices: list[Installation], caller: Principal, student: UUID, language: str,
                tally: Tally, clock: ManualClock) -> None:  # fmt: skip
     """All twelve scenarios, each turn and each completion sent by two devices at once."""
     for definition in shipped().values():
@@ -67,7 +67,7 @@ async def play(devices: list[Onefold], caller: Principal, student: UUID, languag
         tally.sessions += 1
 
 
-async def study(devices: list[Onefold], caller: Principal, student: UUID, language: str,
+async def study(devices: list[Installation], caller: Principal, student: UUID, language: str,
                 tally: Tally) -> None:  # fmt: skip
     """A session that three devices count into at once, each change sent twice."""
     begun = await devices[0].learning.sessions.start(caller, student, "vocabulary_review", language)
@@ -84,7 +84,7 @@ async def study(devices: list[Onefold], caller: Principal, student: UUID, langua
     tally.items += len(changes)
 
 
-async def review(devices: list[Onefold], caller: Principal, student: UUID, random: Random,
+async def review(devices: list[Installation], caller: Principal, student: UUID, random: Random,
                  tally: Tally) -> None:  # fmt: skip
     """What is due today, each answer sent by two devices."""
     due = await devices[0].learning.reviews.cards(
@@ -98,7 +98,7 @@ async def review(devices: list[Onefold], caller: Principal, student: UUID, rando
         tally.reviews += 1
 
 
-async def spend(devices: list[Onefold], caller: Principal, student: UUID, tally: Tally) -> int:
+async def spend(devices: list[Installation], caller: Principal, student: UUID, tally: Tally) -> int:
     """Forty calls at once against a limit of ten; one in five is given back."""
     amount, cost = LIMIT / 10, Decimal("0.007")
 

@@ -21,7 +21,7 @@ from onefold.adapters.sql.migrate import migrate
 from onefold.ports.tables import metadata
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 _TEMPLATE = "onefold_template"
 _numbers = count(1)
@@ -157,7 +157,7 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def onefold(database_url: str, clock: ManualClock) -> AsyncIterator[Onefold]:
+async def onefold(database_url: str, clock: ManualClock) -> AsyncIterator[Installation]:
     """All parts over a fresh database of either kind, under a manual clock."""
     built = build(Settings(database_url=SecretStr(database_url)), clock=clock)
     yield built
@@ -165,7 +165,7 @@ async def onefold(database_url: str, clock: ManualClock) -> AsyncIterator[Onefol
 
 
 @pytest.fixture
-async def school(onefold: Onefold) -> School:
+async def school(onefold: Installation) -> School:
     """A fresh school over the test's database."""
     return await new_school(onefold)
 

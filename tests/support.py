@@ -17,7 +17,7 @@ from onefold.domains.telemetry.service import Policy, TelemetryService
 from onefold.ports.features import Features
 from onefold.ports.tables import Row, rows_of
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def principal(school_id: UUID, role: Role, student_id: UUID | None = None) -> Pr
 
 
 async def new_school(
-    onefold: Onefold, name: str = "Test School", *, auto_enrol: bool = True
+    onefold: Installation, name: str = "Test School", *, auto_enrol: bool = True
 ) -> School:
     """A fresh school."""
     id_ = await onefold.directory.create_school(name, auto_enrol=auto_enrol)
@@ -66,13 +66,13 @@ def telemetry_event(now: datetime, **fields: Any) -> dict[str, Any]:
     } | fields
 
 
-async def rows(onefold: Onefold, table: Table) -> list[Row]:
+async def rows(onefold: Installation, table: Table) -> list[Row]:
     """All rows of *table*, as committed."""
     async with onefold.uow.read() as tx:
         return rows_of(await tx.execute(select(table)))
 
 
-async def leave(onefold: Onefold, school_id: UUID, student_id: UUID) -> None:
+async def leave(onefold: Installation, school_id: UUID, student_id: UUID) -> None:
     """The pupil leaves the school."""
     theirs = (enrolments.c.school_id == school_id) & (enrolments.c.student_id == student_id)
     async with onefold.uow.begin() as tx:
@@ -80,7 +80,7 @@ async def leave(onefold: Onefold, school_id: UUID, student_id: UUID) -> None:
 
 
 @asynccontextmanager
-async def another_server(onefold: Onefold) -> AsyncIterator[Onefold]:
+async def another_server(onefold: Installation) -> AsyncIterator[Installation]:
     """A second process over the same database, under the same clock."""
     other = build(onefold.settings, clock=onefold.clock)
     try:
@@ -139,7 +139,7 @@ class _Watched:
         return call
 
 
-def telemetry_over(onefold: Onefold, uow: UnitOfWork) -> Onefold:
+def telemetry_over(onefold: Installation, uow: UnitOfWork) -> Installation:
     """The same parts, but telemetry is kept through *uow*."""
     telemetry = TelemetryService(uow, clock=onefold.clock, policy=Policy())
     return replace(onefold, telemetry=telemetry)

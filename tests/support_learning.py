@@ -18,7 +18,7 @@ from onefold.domains.directory.rules import Principal, Role
 from onefold.domains.learning.sessions.rules import Change, Session
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 
 def change(**how: Any) -> Change:
@@ -26,7 +26,7 @@ def change(**how: Any) -> Change:
     return Change(**{"id": uuid4()} | how)
 
 
-async def open_session(onefold: Onefold, school: School, **how: Any) -> Session:
+async def open_session(onefold: Installation, school: School, **how: Any) -> Session:
     """A fresh open session of a fresh learner unless told otherwise."""
     given: dict[str, Any] = {
         "student_id": uuid4(),
@@ -37,7 +37,7 @@ async def open_session(onefold: Onefold, school: School, **how: Any) -> Session:
 
 
 @asynccontextmanager
-async def servers(database_url: str, count: int, clock: Clock) -> AsyncIterator[list[Onefold]]:
+async def servers(database_url: str, count: int, clock: Clock) -> AsyncIterator[list[Installation]]:
     """Several sets of parts over one database, each with connections of its own."""
     async with AsyncExitStack() as stack:
         built = []
@@ -49,7 +49,7 @@ async def servers(database_url: str, count: int, clock: Clock) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def http_client(onefold: Onefold) -> AsyncIterator[httpx.AsyncClient]:
+async def http_client(onefold: Installation) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application over *onefold*, without its worker."""
     app = create_app(onefold, worker=False)
     async with (
@@ -61,7 +61,9 @@ async def http_client(onefold: Onefold) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def key_of(onefold: Onefold, school_id: UUID, role: Role, student: UUID | None = None) -> str:
+async def key_of(
+    onefold: Installation, school_id: UUID, role: Role, student: UUID | None = None
+) -> str:
     """A fresh key's header value."""
     key = await onefold.directory.create_key(school_id, role=role, label="", student_id=student)
     return f"Bearer {key}"
@@ -74,13 +76,13 @@ def pupil(school: School, student_id: UUID) -> Principal:
     return principal(school.id, Role.STUDENT, student_id)
 
 
-async def play(onefold: Onefold, school: School, attempt: dict[str, Any], said: str) -> Any:
+async def play(onefold: Installation, school: School, attempt: dict[str, Any], said: str) -> Any:
     """One turn under a fresh id."""
     return await onefold.learning.scenarios.turn(school.service, attempt["id"], uuid4(), said)
 
 
 async def play_all(
-    onefold: Onefold, school: School, attempt: dict[str, Any], *, clock: ManualClock
+    onefold: Installation, school: School, attempt: dict[str, Any], *, clock: ManualClock
 ) -> None:
     """A turn for each phase that says all it asks for, a minute each."""
     for phase in attempt["script"]["phases"]:
@@ -91,7 +93,7 @@ async def play_all(
 
 
 async def finish_scenario(
-    onefold: Onefold,
+    onefold: Installation,
     school: School,
     student: UUID,
     scenario_id: str,

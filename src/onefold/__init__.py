@@ -4,18 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onefold.application import Onefold
     from onefold.core.envelope import Event
     from onefold.errors import OnefoldError
     from onefold.ports.unit_of_work import Transaction, UnitOfWork
     from onefold.settings import Settings
-    from onefold.wiring import Onefold, build
+    from onefold.wiring import Installation, build
 
 __version__ = "0.1.0"
 
 # Imported when first asked for: `import onefold` alone loads no third party.
 _HOME = {
     "Event": "onefold.core.envelope",
-    "Onefold": "onefold.wiring",
+    "Onefold": "onefold.application",
+    "Installation": "onefold.wiring",
     "OnefoldError": "onefold.errors",
     "Settings": "onefold.settings",
     "Transaction": "onefold.ports.unit_of_work",
@@ -25,6 +27,7 @@ _HOME = {
 
 __all__ = [
     "Event",
+    "Installation",
     "Onefold",
     "OnefoldError",
     "Settings",

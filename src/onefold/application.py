@@ -10,12 +10,15 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from msgspec import structs
+
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.migrate import migrate
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import SystemClock
+from onefold.core.envelope import Event
 from onefold.engine.consumer import ConsumerSpec
 from onefold.engine.delivery import Surroundings, async_handler
 from onefold.engine.relay import Relay, Routes
@@ -95,6 +98,36 @@ class Onefold:
     def batch_consumer(self, *topics: str, name: str, **options: Any) -> Callable[[F], F]:
         """As `consumer`, for `handler(events, tx)`: a poll's events at once, set-based."""
         return self.consumer(*topics, name=name, batch=True, **options)
+
+    async def publish(
+        self,
+        type: str,  # noqa: A002 (the field's name)
+        data: Any,
+        *,
+        key: str | None = None,
+        id: str | None = None,  # noqa: A002 (the field's name)
+    ) -> Event:
+        """
+        Publish an event through the outbox, in a transaction of its own.
+
+        Args:
+            type: What happened; also its topic, unless `routes` say otherwise.
+            data: A JSON value.
+            key: What it is about; events of one key keep their order.
+            id: The same id again is the same event, and is sent once. A fresh one if None.
+
+        Raises:
+            StoreUnavailable, StoreContended: nothing was published.
+            CommitUnknown: it may have been; publish it again under the same id.
+        """
+        now = self.around.clock.now()
+        facts: dict[str, Any] = {"source": "onefold", "now": now, "random": self.around.random}
+        event = Event.new(type, data, key=key, **facts)
+        if id is not None:
+            event = structs.replace(event, id=id)
+        async with self.uow.begin() as tx:
+            await tx.publish(event, now=now)
+        return event
 
     async def migrate(self) -> None:
         """Create or update Onefold's own tables."""

@@ -38,7 +38,7 @@ class _Argon2:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Onefold:
+class Installation:
     """One process's parts, put together. `aclose` lets go of what they hold."""
 
     settings: Settings
@@ -98,7 +98,7 @@ def build(
     random: Callable[[int], bytes] = secrets.token_bytes,
     max_age: timedelta | None = None,
     any_age: bool = False,
-) -> Onefold:
+) -> Installation:
     """
     The parts that *settings* describe; nothing is connected yet.
 
@@ -119,7 +119,7 @@ def build(
         idle_gap=settings.session_idle,
         profile=settings.features_profile,
     )
-    return Onefold(
+    return Installation(
         settings=settings,
         database=database,
         directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
@@ -132,7 +132,7 @@ def build(
 
 
 @asynccontextmanager
-async def running(onefold: Onefold) -> AsyncIterator[None]:
+async def running(onefold: Installation) -> AsyncIterator[None]:
     """Run the worker's loops beside the block, and stop them after it."""
     loops = onefold.loops()
     for loop in loops:

@@ -29,7 +29,7 @@ from onefold.domains.telemetry.tables import batches as batches_table
 from onefold.domains.telemetry.tables import events
 from onefold.ports.tables import rows_of
 from onefold.settings import Settings
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
@@ -48,7 +48,7 @@ def random() -> Random:
 
 
 @asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[Onefold]:
+async def _opened(url: str) -> AsyncIterator[Installation]:
     """The parts over a database, on connections of their own."""
     onefold = build(Settings(database_url=SecretStr(url)))
     try:
@@ -114,7 +114,7 @@ async def _nothing_lost_or_torn(
         assert there in expected, f"{there} of {len(batch.events)} events of {batch.id}"
 
 
-async def _stored_ids(onefold: Onefold) -> list[UUID]:
+async def _stored_ids(onefold: Installation) -> list[UUID]:
     async with onefold.uow.read() as tx:
         return list((await tx.execute(select(events.c.event_id))).scalars())
 
@@ -138,7 +138,7 @@ async def _stored_exactly_once(url: str, owner: Principal, batches: Sequence[Bat
     }
 
 
-async def _batches(onefold: Onefold) -> dict[UUID, tuple[int, list[Any]]]:
+async def _batches(onefold: Installation) -> dict[UUID, tuple[int, list[Any]]]:
     """What each batch did over all its posts: events applied, refusals."""
     async with onefold.uow.read() as tx:
         rows = rows_of(await tx.execute(select(batches_table)))

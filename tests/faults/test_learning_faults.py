@@ -68,7 +68,7 @@ from onefold.errors import (
     OnefoldError,
 )
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 pytestmark = pytest.mark.timeout(120)
 USAGE = Usage(provider="acme", model="small")
@@ -79,13 +79,15 @@ def note(body: str, **how: Any) -> Given:
     return Given(**{"kind": Kind.NOTE, "title": "Note", "language": "en", "body": body} | how)
 
 
-async def count(onefold: Onefold, table: Any) -> int:
+async def count(onefold: Installation, table: Any) -> int:
     """How many rows a table has."""
     async with onefold.uow.read() as tx:
         return int((await tx.execute(select(func.count()).select_from(table))).scalar_one())
 
 
-async def test_l01_rollback_takes_back_every_statement(onefold: Onefold, school: School) -> None:
+async def test_l01_rollback_takes_back_every_statement(
+    onefold: Installation, school: School
+) -> None:
     """It committed each flushed statement by itself; ours takes back all of a transaction."""
     begun = await open_session(onefold, school)
     row: dict[str, Any]
@@ -101,7 +103,7 @@ async def test_l01_rollback_takes_back_every_statement(onefold: Onefold, school:
 
 
 async def test_l02_a_completion_is_one_commit(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It made three commits, and three runs made 3 histories; ours has one, however often."""
     student = uuid4()
@@ -116,14 +118,14 @@ async def test_l02_a_completion_is_one_commit(
 
 
 async def test_l03_a_batch_that_fails_leaves_nothing(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It kept half of a failed batch of words; ours keeps nothing or all, at every death."""
     assert NOTHING != ALL
     assert await completion(onefold, school, clock).explore() >= 30
 
 
-async def test_l04_a_repeated_word_is_one_card(onefold: Onefold, school: School) -> None:
+async def test_l04_a_repeated_word_is_one_card(onefold: Installation, school: School) -> None:
     """It lost a completion over a repeated word; ours takes spellings of a word for one."""
     reviews, student = onefold.learning.reviews, uuid4()
 
@@ -138,7 +140,7 @@ async def test_l04_a_repeated_word_is_one_card(onefold: Onefold, school: School)
 
 
 async def test_l05_progress_outlives_a_failed_completion(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It swallowed the error and deleted the only copy; ours fails aloud and keeps the attempt."""
     scenarios = onefold.learning.scenarios
@@ -152,7 +154,7 @@ async def test_l05_progress_outlives_a_failed_completion(
 
 
 async def test_l06_a_retried_start_makes_no_second_session(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """Its retry after a lost answer made a duplicate; ours is recognised by its id."""
     id_, student = uuid4(), uuid4()
@@ -164,7 +166,7 @@ async def test_l06_a_retried_start_makes_no_second_session(
 
 
 async def test_l07_saving_content_again_does_not_double_materials(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """It committed each material by itself and doubled them; ours are one a kind and title."""
     given = note(
@@ -182,7 +184,7 @@ async def test_l07_saving_content_again_does_not_double_materials(
         assert len(saved["materials"]) == 2
 
 
-async def test_l08_uploads_without_a_url_stay_apart(onefold: Onefold, school: School) -> None:
+async def test_l08_uploads_without_a_url_stay_apart(onefold: Installation, school: School) -> None:
     """It overwrote the first upload that had no URL; ours tells contents by their text."""
     student = uuid4()
 
@@ -193,7 +195,9 @@ async def test_l08_uploads_without_a_url_stay_apart(onefold: Onefold, school: Sc
     assert (await onefold.learning.content.get(school.service, one["id"]))["body"] == "one"
 
 
-async def test_l09_saving_again_changes_language_and_kind(onefold: Onefold, school: School) -> None:
+async def test_l09_saving_again_changes_language_and_kind(
+    onefold: Installation, school: School
+) -> None:
     """It kept the old language and type, so filters found it there; ours changes all of it."""
     content, student = onefold.learning.content, uuid4()
     await content.save(school.service, student, note("same"))
@@ -204,7 +208,7 @@ async def test_l09_saving_again_changes_language_and_kind(onefold: Onefold, scho
     assert len((await content.contents(school.service, language="de", kind=Kind.LINK)).rows) == 1
 
 
-async def test_l10_search_takes_words_for_words(onefold: Onefold, school: School) -> None:
+async def test_l10_search_takes_words_for_words(onefold: Installation, school: School) -> None:
     """Its % was a wildcard, `gram` matched `grammar`, bodies were not searched; ours do not."""
     content, student = onefold.learning.content, uuid4()
     await content.save(school.service, student, note("about grammar", topics=("Gramática",)))
@@ -218,7 +222,7 @@ async def test_l10_search_takes_words_for_words(onefold: Onefold, school: School
     assert len((await content.contents(school.service, topic="gramática")).rows) == 1
 
 
-async def test_l11_deleting_leaves_nothing_behind(onefold: Onefold, school: School) -> None:
+async def test_l11_deleting_leaves_nothing_behind(onefold: Installation, school: School) -> None:
     """It left tags behind and took materials of nothing; ours cascades and holds keys."""
     content = onefold.learning.content
     quiz = Material(kind=MaterialKind.QUIZ, title="Q", body={})
@@ -233,7 +237,7 @@ async def test_l11_deleting_leaves_nothing_behind(onefold: Onefold, school: Scho
 
 
 async def test_l12_waiting_for_a_lock_does_not_stop_the_loop(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """It froze the whole event loop behind another writer; ours waits beside it."""
     begun = await open_session(onefold, school)
@@ -289,7 +293,7 @@ async def test_l14_two_servers_see_one_session(database_url: str, clock: ManualC
         assert (found.metadata, found.state) == ({"a": 1, "b": 2}, State.COMPLETED)
 
 
-async def test_l15_a_deleted_session_is_not_found(onefold: Onefold, school: School) -> None:
+async def test_l15_a_deleted_session_is_not_found(onefold: Installation, school: School) -> None:
     """It still returned deleted rows and then failed on them for ever; ours says not found."""
     begun = await open_session(onefold, school)
     async with onefold.uow.begin() as tx:
@@ -301,7 +305,7 @@ async def test_l15_a_deleted_session_is_not_found(onefold: Onefold, school: Scho
 
 
 async def test_l16_abandoned_sessions_end(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Its map of open sessions grew without bound; ours end as abandoned, by a worker."""
     begun = await open_session(onefold, school)
@@ -313,7 +317,9 @@ async def test_l16_abandoned_sessions_end(
     assert found.state is State.ABANDONED
 
 
-async def test_l17_concurrent_calls_share_no_transaction(onefold: Onefold, school: School) -> None:
+async def test_l17_concurrent_calls_share_no_transaction(
+    onefold: Installation, school: School
+) -> None:
     """Six threads on its one shared session all failed; ours each have their own."""
     sessions = await asyncio.gather(*(open_session(onefold, school) for _ in range(20)))
 
@@ -324,7 +330,7 @@ async def test_l17_concurrent_calls_share_no_transaction(onefold: Onefold, schoo
     assert {s.state for s in done} == {State.COMPLETED}
 
 
-async def test_l18_what_is_returned_is_a_value(onefold: Onefold, school: School) -> None:
+async def test_l18_what_is_returned_is_a_value(onefold: Installation, school: School) -> None:
     """Changing its returned objects changed rows, or silently did not; ours are values."""
     begun = await open_session(onefold, school, metadata={"a": {"b": 1}})
 
@@ -337,7 +343,9 @@ async def test_l18_what_is_returned_is_a_value(onefold: Onefold, school: School)
     assert found.metadata == {"a": {"b": 1}}
 
 
-async def test_l19_requests_give_their_connections_back(onefold: Onefold, school: School) -> None:
+async def test_l19_requests_give_their_connections_back(
+    onefold: Installation, school: School
+) -> None:
     """Sixty of its requests left nine connections checked out; ours leave none."""
     begun = await open_session(onefold, school)
     key = await key_of(onefold, school.id, Role.SERVICE)
@@ -350,7 +358,9 @@ async def test_l19_requests_give_their_connections_back(onefold: Onefold, school
             assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-async def test_l20_an_outage_does_not_look_like_no_data(onefold: Onefold, school: School) -> None:
+async def test_l20_an_outage_does_not_look_like_no_data(
+    onefold: Installation, school: School
+) -> None:
     """It answered None and [] when the database failed; ours raises."""
     begun = await open_session(onefold, school)
     async with onefold.uow.begin() as tx:
@@ -368,7 +378,7 @@ async def test_l20_an_outage_does_not_look_like_no_data(onefold: Onefold, school
 
 
 async def test_l21_a_session_ends_once(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A second completion moved its end, and updates went on after it; ours do neither."""
     begun = await open_session(onefold, school)
@@ -382,7 +392,7 @@ async def test_l21_a_session_ends_once(
         )
 
 
-async def test_l22_nothing_answered_is_no_accuracy(onefold: Onefold, school: School) -> None:
+async def test_l22_nothing_answered_is_no_accuracy(onefold: Installation, school: School) -> None:
     """A null accuracy made it fail after the commit; ours completes and says null."""
     begun = await open_session(onefold, school)
 
@@ -391,7 +401,7 @@ async def test_l22_nothing_answered_is_no_accuracy(onefold: Onefold, school: Sch
     assert (done.accuracy_rate, done.duration_s) == (None, 0)
 
 
-async def test_l23_impossible_values_are_refused(onefold: Onefold, school: School) -> None:
+async def test_l23_impossible_values_are_refused(onefold: Installation, school: School) -> None:
     """It stored -4 incorrect, unknown types, 25-character languages; ours refuses each."""
     begun = await open_session(onefold, school)
     for wrong in ({"items_incorrect": -4}, {"items_correct": 2**31}, {"stars": 5}):
@@ -426,7 +436,7 @@ def test_l24_a_lapse_begins_again_and_better_answers_wait_longer() -> None:
 
 
 async def test_l25_items_are_counted_and_not_estimated(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """12 items at 0.9 became 10 right and 1 wrong; ours are counted and add up."""
     scenarios = onefold.learning.scenarios
@@ -447,7 +457,7 @@ async def test_l25_items_are_counted_and_not_estimated(
 
 
 async def test_l26_time_is_aware_and_never_negative(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It mixed naive local and UTC times; ours are UTC, and a clock set back costs nothing."""
     begun = await open_session(onefold, school)
@@ -463,7 +473,7 @@ async def test_l26_time_is_aware_and_never_negative(
             await tx.execute(sessions_table.update().values(started_at=naive))
 
 
-async def test_l27_an_id_has_one_spelling(onefold: Onefold, school: School) -> None:
+async def test_l27_an_id_has_one_spelling(onefold: Installation, school: School) -> None:
     """` 5`, `+5` and `05` were row 5; ours takes a UUID or refuses."""
     key = await key_of(onefold, school.id, Role.SERVICE)
     async with http_client(onefold) as client:
@@ -472,7 +482,7 @@ async def test_l27_an_id_has_one_spelling(onefold: Onefold, school: School) -> N
             assert answer.status_code == 422
 
 
-async def test_l28_sessions_have_owners(onefold: Onefold, school: School) -> None:
+async def test_l28_sessions_have_owners(onefold: Installation, school: School) -> None:
     """Any caller could read and finish any session; ours belong to a school and a learner."""
     begun = await open_session(onefold, school)
 
@@ -481,7 +491,9 @@ async def test_l28_sessions_have_owners(onefold: Onefold, school: School) -> Non
             await onefold.learning.sessions.complete(stranger, begun.id)
 
 
-async def test_l29_pages_of_equal_instants_miss_nothing(onefold: Onefold, school: School) -> None:
+async def test_l29_pages_of_equal_instants_miss_nothing(
+    onefold: Installation, school: School
+) -> None:
     """It had no second sort key and no cursor; ours pages by instant and id."""
     made = {(await open_session(onefold, school)).id for _ in range(7)}
     seen: list[UUID] = []
@@ -495,7 +507,7 @@ async def test_l29_pages_of_equal_instants_miss_nothing(onefold: Onefold, school
     assert (len(seen), set(seen)) == (7, made)
 
 
-async def test_l30_turns_leave_progress(onefold: Onefold, school: School) -> None:
+async def test_l30_turns_leave_progress(onefold: Installation, school: School) -> None:
     """Its turns wrote no progress, so completions stored nothing; ours add up per phase."""
     scenarios = onefold.learning.scenarios
     begun = await scenarios.start(school.service, uuid4(), "restaurant", "en")
@@ -508,7 +520,7 @@ async def test_l30_turns_leave_progress(onefold: Onefold, school: School) -> Non
 
 
 async def test_l31_a_learner_has_one_key(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It stored `alice` in an integer column and `en` for every language; ours are typed."""
     student = uuid4()
@@ -522,7 +534,7 @@ async def test_l31_a_learner_has_one_key(
         await open_session(onefold, strict)
 
 
-async def test_l32_a_double_click_starts_one_attempt(onefold: Onefold, school: School) -> None:
+async def test_l32_a_double_click_starts_one_attempt(onefold: Installation, school: School) -> None:
     """A second start in the same second overwrote the first; ours are two, or one by its id."""
     scenarios, student, id_ = onefold.learning.scenarios, uuid4(), uuid4()
 
@@ -535,7 +547,7 @@ async def test_l32_a_double_click_starts_one_attempt(onefold: Onefold, school: S
     assert {row["id"] for row in same} == {id_}
 
 
-async def test_l33_an_early_end_is_no_completion(onefold: Onefold, school: School) -> None:
+async def test_l33_an_early_end_is_no_completion(onefold: Installation, school: School) -> None:
     """Ended at once, it reported 33 % and wrote history; ours says abandoned, nothing done."""
     scenarios = onefold.learning.scenarios
     begun = await scenarios.start(school.service, uuid4(), "hotel", "es")
@@ -595,7 +607,7 @@ async def test_l36_an_attempt_is_known_to_every_server(
         assert (found["turns"], found["phases_completed"]) == (2, 1)
 
 
-async def test_l37_a_bad_scenario_costs_itself_alone(onefold: Onefold, school: School) -> None:
+async def test_l37_a_bad_scenario_costs_itself_alone(onefold: Installation, school: School) -> None:
     """Loading stopped at the first bad one of 31 and lost 22; ours lists it and goes on."""
     good = msgspec.json.decode(msgspec.json.encode(shipped()["hotel"]))
     bad = good | {"category": "space"}
@@ -613,7 +625,7 @@ async def test_l37_a_bad_scenario_costs_itself_alone(onefold: Onefold, school: S
 
 
 async def test_l38_literal_routes_and_errors_are_told_apart(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """/templates was shadowed and errors were 500 or 200 with null; ours are 404 and 409."""
     key = {"authorization": await key_of(onefold, school.id, Role.ADMIN)}
@@ -647,7 +659,7 @@ def test_l39_every_table_has_one_owner() -> None:
 
 
 async def test_l40_words_of_scenarios_are_due_for_review(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Words learnt in scenarios never reached the queue; ours are cards, due at once."""
     student = uuid4()
@@ -659,7 +671,9 @@ async def test_l40_words_of_scenarios_are_due_for_review(
     assert {card["source_id"] for card in due.rows} == {"airport"}
 
 
-async def test_l41_a_review_works_through_the_real_stack(onefold: Onefold, school: School) -> None:
+async def test_l41_a_review_works_through_the_real_stack(
+    onefold: Installation, school: School
+) -> None:
     """Its review route always failed behind mocks; ours is called over HTTP and counts."""
     card = await onefold.learning.reviews.add(school.service, uuid4(), "es", "sol")
     key = {"authorization": await key_of(onefold, school.id, Role.SERVICE)}
@@ -671,7 +685,7 @@ async def test_l41_a_review_works_through_the_real_stack(onefold: Onefold, schoo
 
 
 async def test_l42_a_streak_is_what_the_days_say(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A spent token did not move its date and the streak broke; ours has nothing to disagree."""
     card = await onefold.learning.reviews.add(school.service, student := uuid4(), "es", "sol")
@@ -685,7 +699,7 @@ async def test_l42_a_streak_is_what_the_days_say(
     assert streak(set(), clock.now().date()) == 0
 
 
-async def test_l43_spending_counts_for_who_spent(onefold: Onefold, school: School) -> None:
+async def test_l43_spending_counts_for_who_spent(onefold: Installation, school: School) -> None:
     """A user who spent 5 of 1 showed 0, for ids of two types; ours shows what was spent."""
     budgets, student, id_ = onefold.learning.budgets, uuid4(), uuid4()
     await budgets.set_budget(
@@ -703,7 +717,9 @@ async def test_l43_spending_counts_for_who_spent(onefold: Onefold, school: Schoo
     assert (standing["spent"], standing["left"], standing["over"]) == (5, 0, True)
 
 
-async def test_l44_history_is_right_on_both_databases(onefold: Onefold, school: School) -> None:
+async def test_l44_history_is_right_on_both_databases(
+    onefold: Installation, school: School
+) -> None:
     """Its breakdown failed on SQLite and reported zeros; ours sums exactly on both."""
     budgets, student = onefold.learning.budgets, uuid4()
     await budgets.set_budget(school.admin, student_id=student, period=Period.DAY, limit="9")
@@ -721,7 +737,7 @@ async def test_l44_history_is_right_on_both_databases(onefold: Onefold, school: 
 
 
 async def test_l45_periods_roll_over_and_a_zero_limit_blocks(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Periods never ended, zero was green, errors let pass; ours end, block and raise."""
     budgets, student, id_ = onefold.learning.budgets, uuid4(), uuid4()
@@ -742,7 +758,7 @@ async def test_l45_periods_roll_over_and_a_zero_limit_blocks(
 
 
 async def test_l46_time_is_the_servers_and_mastery_the_cards(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Clients told their own durations and mastery was a second commit; ours are neither."""
     student = uuid4()

@@ -28,13 +28,13 @@ from onefold.domains.telemetry.tables import features as features_table
 from onefold.errors import StoreUnavailable
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 API = "/api/v1/telemetry"
 
 
 @pytest.fixture
-async def game(onefold: Onefold, school: School) -> AsyncIterator[AsyncClient]:
+async def game(onefold: Installation, school: School) -> AsyncIterator[AsyncClient]:
     """A game server's client, over either database."""
     key = await onefold.directory.create_key(school.id, role=Role.SERVICE, label="game")
     async with client_of(create_app(onefold, worker=False), key) as client:
@@ -46,7 +46,7 @@ def a_batch(*given: Any) -> dict[str, Any]:
 
 
 async def test_b01_one_bad_event_costs_one_event(
-    game: AsyncClient, onefold: Onefold, clock: ManualClock
+    game: AsyncClient, onefold: Installation, clock: ManualClock
 ) -> None:
     """It lost the whole batch to one value that only its database refused; ours loses that one."""
     good = [telemetry_event(clock.now()) for _ in range(3)]
@@ -61,7 +61,7 @@ async def test_b01_one_bad_event_costs_one_event(
 
 
 async def test_b02_identical_posts_at_once_all_succeed(
-    game: AsyncClient, onefold: Onefold, clock: ManualClock
+    game: AsyncClient, onefold: Installation, clock: ManualClock
 ) -> None:
     """It answered up to half of them with 500; ours stores one and calls the rest repeats."""
     event = telemetry_event(clock.now())
@@ -78,7 +78,7 @@ async def test_b02_identical_posts_at_once_all_succeed(
 
 
 async def test_b02_batches_that_name_sessions_in_opposite_order_both_succeed(
-    game: AsyncClient, onefold: Onefold, school: School, clock: ManualClock
+    game: AsyncClient, onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It lost one of the two almost every time, to a deadlock; ours takes rows in one order."""
     async with another_server(onefold) as other:
@@ -95,7 +95,7 @@ async def test_b02_batches_that_name_sessions_in_opposite_order_both_succeed(
 
 
 async def test_b03_an_id_with_other_content_is_a_conflict_and_leaves_nothing(
-    game: AsyncClient, onefold: Onefold, clock: ManualClock
+    game: AsyncClient, onefold: Installation, clock: ManualClock
 ) -> None:
     """It called such an event stored, dropped it, and left an empty session; ours says 409."""
     event = telemetry_event(clock.now())
@@ -110,7 +110,7 @@ async def test_b03_an_id_with_other_content_is_a_conflict_and_leaves_nothing(
 
 
 async def test_b04_a_session_takes_no_event_of_another_pupil(
-    game: AsyncClient, onefold: Onefold, school: School, clock: ManualClock
+    game: AsyncClient, onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It counted them for the owner, whatever the token; ours refuses, and keys are bound."""
     event = telemetry_event(clock.now())
@@ -135,7 +135,7 @@ async def test_b04_a_session_takes_no_event_of_another_pupil(
 
 
 async def test_b05_pupils_and_their_features_are_not_open_to_the_world(
-    game: AsyncClient, onefold: Onefold, clock: ManualClock
+    game: AsyncClient, onefold: Installation, clock: ManualClock
 ) -> None:
     """It gave names and features to anyone; ours answers 401. Every route: http/test_auth.py."""
     event = telemetry_event(clock.now())
@@ -150,7 +150,7 @@ async def test_b05_pupils_and_their_features_are_not_open_to_the_world(
 
 
 async def test_b06_closing_again_and_at_once_changes_nothing(
-    game: AsyncClient, onefold: Onefold, clock: ManualClock
+    game: AsyncClient, onefold: Installation, clock: ManualClock
 ) -> None:
     """It wrote a row a close, after which reading failed for ever, and the end drifted."""
     event = telemetry_event(clock.now())
@@ -181,7 +181,7 @@ async def test_b07_late_events_are_counted(game: AsyncClient, clock: ManualClock
 
 
 async def test_b08_no_session_is_closed_without_its_features(
-    game: AsyncClient, onefold: Onefold, school: School, clock: ManualClock
+    game: AsyncClient, onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It swallowed errors and said that features were there; ours closes with them or not."""
     event = telemetry_event(clock.now())
@@ -196,7 +196,7 @@ async def test_b08_no_session_is_closed_without_its_features(
 
 
 async def test_b08_the_first_instant_of_all_is_refused(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It came back from PostgreSQL as a zoneless infinity; ours is refused even at any age."""
     anything_goes = build(onefold.settings, clock=clock, any_age=True)
@@ -224,7 +224,7 @@ async def test_b08_the_first_instant_of_all_is_refused(
     ],
 )
 async def test_b09_times_have_an_offset_and_bounds(
-    onefold: Onefold, school: School, clock: ManualClock, timestamp: Any, code: str
+    onefold: Installation, school: School, clock: ManualClock, timestamp: Any, code: str
 ) -> None:
     """It took any time, and a naive one for the server's zone; ours refuses with a reason."""
     event = telemetry_event(clock.now(), timestamp=timestamp)
@@ -293,7 +293,7 @@ async def test_b14_a_huge_request_gets_a_short_no(game: AsyncClient, clock: Manu
 
 
 async def test_b15_errors_tell_nothing_of_the_inside(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It put SQL, parameters and ids into its answers; ours a code and a hint."""
     key = await onefold.directory.create_key(school.id, role=Role.SERVICE, label="")
@@ -309,7 +309,7 @@ async def test_b15_errors_tell_nothing_of_the_inside(
 
 
 async def test_b18_a_client_can_audit_what_was_stored(
-    game: AsyncClient, onefold: Onefold, clock: ManualClock
+    game: AsyncClient, onefold: Installation, clock: ManualClock
 ) -> None:
     """Its count mixed stored and repeated; ours tells applied, repeated and refused apart."""
     known = telemetry_event(clock.now())
@@ -344,7 +344,7 @@ async def test_b19_events_are_stored_narrow(postgres_url: str) -> None:
 
 
 async def test_b20_an_abandoned_session_is_closed_and_gets_its_features(
-    game: AsyncClient, onefold: Onefold, clock: ManualClock
+    game: AsyncClient, onefold: Installation, clock: ManualClock
 ) -> None:
     """It left them open and without features for ever; ours are closed after the idle gap."""
     event = telemetry_event(clock.now())

@@ -26,7 +26,7 @@ from onefold.domains.telemetry.rules import Summary, features
 from onefold.domains.telemetry.service import Timeline
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 SECRET = "s" * 32
 PASSWORD = "correct horse battery"
@@ -38,7 +38,7 @@ _TOKEN = re.compile(r'name="token" value="([^"]+)"')
 class Site:
     """A served school, and one browser that looks at it."""
 
-    onefold: Onefold
+    onefold: Installation
     school: School
     browser: httpx.AsyncClient
 
@@ -71,7 +71,7 @@ class Site:
         return UUID(event["session_id"])
 
 
-def _client(onefold: Onefold, base_url: str = "http://test") -> httpx.AsyncClient:
+def _client(onefold: Installation, base_url: str = "http://test") -> httpx.AsyncClient:
     transport = httpx.ASGITransport(full_app(onefold, worker=False), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url=base_url)
 
@@ -592,7 +592,7 @@ async def test_the_pages_leave_the_api_alone(site: Site) -> None:
 
 
 async def test_a_timeline_sums_up_a_sessions_events(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Each event is in the step of its time, the first in the first and the last in the last."""
     start = clock.now()
@@ -612,7 +612,7 @@ async def test_a_timeline_sums_up_a_sessions_events(
 
 
 async def test_a_pupil_counts_and_names_only_themselves(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Totals and names of a student caller are that pupil's alone."""
     mine, other = uuid4(), uuid4()

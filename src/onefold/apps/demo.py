@@ -9,7 +9,7 @@ from uuid import UUID
 from onefold.core.ids import derived_id
 from onefold.domains.directory.rules import Principal
 from onefold.domains.telemetry.rules import MAX_BATCH
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 SEED: Final = 20_260_101
 PLAYED_UNTIL: Final = datetime(2026, 1, 31, 14, tzinfo=UTC)
@@ -82,7 +82,7 @@ def _steps(random: Random, skill: float) -> Iterator[tuple[str, dict[str, Any]]]
         yield "mission_complete", {}
 
 
-async def fill(onefold: Onefold) -> dict[str, Any]:
+async def fill(onefold: Installation) -> dict[str, Any]:
     """Make the school, its class and its events; what is there already stays as it is."""
     directory = onefold.directory
     school_id = await directory.create_school(SCHOOL, auto_enrol=True, school_id=SCHOOL_ID)

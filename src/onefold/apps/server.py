@@ -11,10 +11,10 @@ from onefold.apps.http.app import create_app
 from onefold.apps.pages.app import mount_pages
 from onefold.errors import InvalidSetting
 from onefold.settings import Settings
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 
-def full_app(onefold: Onefold, *, worker: bool = True) -> FastAPI:
+def full_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
     """The API and the pages over the same parts; see `create_app`."""
     app = create_app(onefold, worker=worker)
     mount_pages(app, onefold)

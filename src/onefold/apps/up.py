@@ -16,7 +16,7 @@ from onefold.apps.server import listen, serve
 from onefold.core.ids import new_event_id
 from onefold.domains.directory.rules import Role
 from onefold.settings import Settings
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 ADMIN: Final = "admin"
 
@@ -57,7 +57,7 @@ async def _set_up(settings: Settings, file: Path, url: str) -> dict[str, Any]:
     return facts
 
 
-async def _make(onefold: Onefold) -> dict[str, Any]:
+async def _make(onefold: Installation) -> dict[str, Any]:
     """Demo data, a key and an administrator."""
     made = await fill(onefold)
     school_id = made["school_id"]

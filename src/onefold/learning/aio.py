@@ -11,7 +11,7 @@ from onefold.core.ids import new_event_id
 from onefold.domains.directory.rules import Principal
 from onefold.domains.learning.sessions.rules import Change, Session
 from onefold.settings import Settings
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 __all__ = [
     "Learning",
@@ -27,7 +27,7 @@ __all__ = [
 class Learning:
     """An open database and the school in it that sessions belong to."""
 
-    onefold: Onefold
+    onefold: Installation
     caller: Principal
 
 

@@ -14,7 +14,7 @@ from onefold.domains.directory.service import DirectoryService
 from onefold.domains.directory.tables import api_keys, schools, users
 from onefold.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 
 class CountedPasswords:
@@ -39,14 +39,14 @@ def passwords() -> CountedPasswords:
 
 @pytest.fixture
 def directory(
-    onefold: Onefold, clock: ManualClock, passwords: CountedPasswords
+    onefold: Installation, clock: ManualClock, passwords: CountedPasswords
 ) -> DirectoryService:
     """The directory with quick passwords."""
     return make(onefold, clock, passwords, os.urandom)
 
 
 def make(
-    onefold: Onefold,
+    onefold: Installation,
     clock: ManualClock,
     passwords: CountedPasswords,
     random: Callable[[int], bytes],
@@ -57,7 +57,7 @@ def make(
 # --- schools --------------------------------------------------------------------------------
 
 
-async def test_creating_a_school_again_gives_the_same_one(onefold: Onefold) -> None:
+async def test_creating_a_school_again_gives_the_same_one(onefold: Installation) -> None:
     """By its name."""
     first = await onefold.directory.create_school("Hill School")
     again = await onefold.directory.create_school("Hill School", school_id=first)
@@ -67,7 +67,9 @@ async def test_creating_a_school_again_gives_the_same_one(onefold: Onefold) -> N
 
 
 @pytest.mark.parametrize("what", ["name", "id"])
-async def test_a_name_or_an_id_of_another_school_is_a_conflict(onefold: Onefold, what: str) -> None:
+async def test_a_name_or_an_id_of_another_school_is_a_conflict(
+    onefold: Installation, what: str
+) -> None:
     """Neither is quietly taken for the other."""
     first = await onefold.directory.create_school("Hill School")
     name, id_ = ("Hill School", uuid4()) if what == "name" else ("Dale School", first)
@@ -76,7 +78,7 @@ async def test_a_name_or_an_id_of_another_school_is_a_conflict(onefold: Onefold,
         await onefold.directory.create_school(name, school_id=id_)
 
 
-async def test_one_school_created_by_many_at_once_is_one(onefold: Onefold) -> None:
+async def test_one_school_created_by_many_at_once_is_one(onefold: Installation) -> None:
     """All get the same id."""
     async with another_server(onefold) as other:
         ids = await asyncio.gather(
@@ -87,14 +89,14 @@ async def test_one_school_created_by_many_at_once_is_one(onefold: Onefold) -> No
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256, "a\0"])
-async def test_a_school_has_a_name_that_can_be_kept(onefold: Onefold, name: str) -> None:
+async def test_a_school_has_a_name_that_can_be_kept(onefold: Installation, name: str) -> None:
     """1 to 255 characters."""
     with pytest.raises(InvalidInput):
         await onefold.directory.create_school(name)
 
 
 async def test_a_school_is_found_by_name_by_id_or_because_it_is_the_only_one(
-    onefold: Onefold, clock: ManualClock
+    onefold: Installation, clock: ManualClock
 ) -> None:
     """Among several one must say which."""
     with pytest.raises(NotFound):
@@ -117,7 +119,7 @@ async def test_a_school_is_found_by_name_by_id_or_because_it_is_the_only_one(
 
 
 async def test_a_key_is_shown_once_and_kept_as_a_digest(
-    directory: DirectoryService, onefold: Onefold, school: School
+    directory: DirectoryService, onefold: Installation, school: School
 ) -> None:
     """Neither the table nor the list holds anything to log in with."""
     key = await directory.create_key(school.id, role=Role.SERVICE, label="the game")
@@ -161,7 +163,7 @@ async def test_a_revoked_key_is_nobodys(
 
 
 async def test_only_a_live_key_of_ones_own_school_can_be_revoked(
-    directory: DirectoryService, onefold: Onefold, school: School
+    directory: DirectoryService, onefold: Installation, school: School
 ) -> None:
     """Twice is told, and another school's key does not exist."""
     other = await new_school(onefold, "Other School")
@@ -176,7 +178,7 @@ async def test_only_a_live_key_of_ones_own_school_can_be_revoked(
 
 
 async def test_a_pupils_key_is_bound_to_a_pupil_who_is_enrolled(
-    directory: DirectoryService, onefold: Onefold, school: School
+    directory: DirectoryService, onefold: Installation, school: School
 ) -> None:
     """Not to one who is unknown or has left, and no other role's key is bound to any."""
     here, gone = uuid4(), uuid4()
@@ -212,7 +214,7 @@ async def test_a_label_that_cannot_be_kept_is_refused(
 
 
 async def test_a_key_that_was_not_recorded_is_not_shown(
-    onefold: Onefold, clock: ManualClock, passwords: CountedPasswords, school: School
+    onefold: Installation, clock: ManualClock, passwords: CountedPasswords, school: School
 ) -> None:
     """Of two keys with one prefix the second would never work."""
     stuck = make(onefold, clock, passwords, lambda n: b"\1" * n)
@@ -272,7 +274,7 @@ async def test_a_new_password_ends_the_old_one(directory: DirectoryService, scho
 
 
 async def test_a_users_name_is_one_schools(
-    directory: DirectoryService, onefold: Onefold, school: School
+    directory: DirectoryService, onefold: Installation, school: School
 ) -> None:
     """Nobody takes it over from another, and a user who is gone is nobody."""
     other = await new_school(onefold, "Other School")
@@ -304,7 +306,9 @@ async def test_a_user_of_an_unknown_school_is_not_made(directory: DirectoryServi
         await directory.set_password(uuid4(), "ada", "x", role=Role.ADMIN)
 
 
-async def test_the_real_passwords_are_hashed_with_argon2(onefold: Onefold, school: School) -> None:
+async def test_the_real_passwords_are_hashed_with_argon2(
+    onefold: Installation, school: School
+) -> None:
     """What the table holds is no password."""
     await onefold.directory.set_password(school.id, "ada", "open sesame", role=Role.ADMIN)
 

@@ -21,7 +21,7 @@ from onefold.domains.directory.service import DirectoryService, RosterReport
 from onefold.domains.directory.tables import enrolments, students
 from onefold.errors import InvalidInput, NotFound
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 
 def a_file(*lines: str, header: str = "student_id,external_id,name,class_name") -> list[str]:
@@ -33,12 +33,12 @@ def counts(report: RosterReport) -> tuple[int, int, int, list[tuple[int, str, st
     return report.created, report.updated, report.unchanged, refused
 
 
-async def names(onefold: Onefold, school: School) -> dict[str, str | None]:
+async def names(onefold: Installation, school: School) -> dict[str, str | None]:
     """The name of each pupil, by external id."""
     return {r["external_id"]: r["name"] for r in await onefold.directory.students(school.id)}
 
 
-async def test_a_roster_enrols_its_pupils(onefold: Onefold, school: School) -> None:
+async def test_a_roster_enrols_its_pupils(onefold: Installation, school: School) -> None:
     """With name and class."""
     pupil = uuid4()
 
@@ -56,7 +56,7 @@ async def test_a_roster_enrols_its_pupils(onefold: Onefold, school: School) -> N
     }
 
 
-async def test_importing_again_changes_nothing(onefold: Onefold, school: School) -> None:
+async def test_importing_again_changes_nothing(onefold: Installation, school: School) -> None:
     """Whatever columns the file has."""
     for file in (
         a_file(f"{uuid4()},7,Ada,7b", f"{uuid4()},8,,"),
@@ -68,7 +68,7 @@ async def test_importing_again_changes_nothing(onefold: Onefold, school: School)
         assert (counts(first), counts(again)) == ((2, 0, 0, []), (0, 0, 2, []))
 
 
-async def test_what_changed_is_changed(onefold: Onefold, school: School) -> None:
+async def test_what_changed_is_changed(onefold: Installation, school: School) -> None:
     """Pupils that the file does not name stay as they are."""
     header = "external_id,name"
     before = a_file("7,Ada", "8,Bo", "9,Cy", header=header)
@@ -83,7 +83,7 @@ async def test_what_changed_is_changed(onefold: Onefold, school: School) -> None
 
 
 async def test_a_pupil_who_left_comes_back(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """And may play again."""
     pupil = uuid4()
@@ -100,7 +100,7 @@ async def test_a_pupil_who_left_comes_back(
 
 
 async def test_a_pupil_enrolled_by_its_play_gets_its_name(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """The school learns later who it is."""
     event = telemetry_event(clock.now())
@@ -115,7 +115,7 @@ async def test_a_pupil_enrolled_by_its_play_gets_its_name(
 
 
 async def test_an_external_id_twice_in_a_file_costs_the_later_line(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """Two pupils cannot share it; the other lines count."""
     file = a_file(f"{uuid4()},7,Ada,", f"{uuid4()},7,Bo,", f"{uuid4()},8,Cy,")
@@ -127,7 +127,7 @@ async def test_an_external_id_twice_in_a_file_costs_the_later_line(
 
 
 async def test_an_external_id_of_a_pupil_there_costs_the_line(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """New pupils and known ones alike, and also when only the derived id differs."""
     known, other = uuid4(), uuid4()
@@ -141,7 +141,7 @@ async def test_an_external_id_of_a_pupil_there_costs_the_line(
 
 
 async def test_an_external_id_set_free_is_taken_at_the_next_import(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """One file cannot hand it on: the order of its lines would decide."""
     one, two = uuid4(), uuid4()
@@ -155,7 +155,9 @@ async def test_an_external_id_set_free_is_taken_at_the_next_import(
     assert counts(second) == (1, 0, 1, [])
 
 
-async def test_an_external_id_may_be_used_in_every_school(onefold: Onefold, school: School) -> None:
+async def test_an_external_id_may_be_used_in_every_school(
+    onefold: Installation, school: School
+) -> None:
     """Schools count their pupils alike."""
     other = await new_school(onefold, "Other School")
     file = a_file("7,Ada", header="external_id,name")
@@ -168,7 +170,7 @@ async def test_an_external_id_may_be_used_in_every_school(onefold: Onefold, scho
 
 
 async def test_the_same_pupil_in_two_schools_is_two_records(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """Neither school's file changes what the other calls it."""
     other, pupil = await new_school(onefold, "Other School"), uuid4()
@@ -182,7 +184,7 @@ async def test_the_same_pupil_in_two_schools_is_two_records(
     assert await onefold.directory.names(school.admin, [pupil]) == {pupil: "Ada"}
 
 
-async def test_bad_lines_cost_themselves_alone(onefold: Onefold, school: School) -> None:
+async def test_bad_lines_cost_themselves_alone(onefold: Installation, school: School) -> None:
     """What only a database would refuse, too."""
     file = a_file(
         "7,Ada", "8,a\0b", ",Bo", "9,\ud800", "10,Cy,x", "11,Dahl", header="external_id,name"
@@ -203,7 +205,7 @@ async def test_bad_lines_cost_themselves_alone(onefold: Onefold, school: School)
     )
 
 
-async def test_a_wrong_header_imports_nothing(onefold: Onefold, school: School) -> None:
+async def test_a_wrong_header_imports_nothing(onefold: Installation, school: School) -> None:
     """The whole file is refused."""
     with pytest.raises(InvalidInput, match="header"):
         await onefold.directory.import_roster(school.id, a_file("7,Ada", header="nr,name"))
@@ -211,14 +213,14 @@ async def test_a_wrong_header_imports_nothing(onefold: Onefold, school: School) 
     assert await rows(onefold, students) == []
 
 
-async def test_a_roster_of_an_unknown_school_is_not_found(onefold: Onefold) -> None:
+async def test_a_roster_of_an_unknown_school_is_not_found(onefold: Installation) -> None:
     """Nothing is recorded."""
     with pytest.raises(NotFound):
         await onefold.directory.import_roster(uuid4(), a_file(",7,,"))
 
 
 async def test_five_thousand_pupils_take_a_handful_of_statements(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """To add them, and to change every one."""
     calls: Counter[str] = Counter()
@@ -246,7 +248,7 @@ async def test_five_thousand_pupils_take_a_handful_of_statements(
 
 
 async def test_two_imports_of_one_file_at_once_add_each_pupil_once(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """Through two servers: one adds, the other finds."""
     file = a_file(*(f"{n},Pupil {n}" for n in range(100)), header="external_id,name")
@@ -262,7 +264,7 @@ async def test_two_imports_of_one_file_at_once_add_each_pupil_once(
 
 
 async def test_two_imports_that_want_one_external_id_at_once_settle_it(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """One pupil gets it, the other's line is refused; nobody meets an error of the database."""
     files = [a_file(f"{uuid4()},7,Ada,"), a_file(f"{uuid4()},7,Bo,")]
@@ -280,7 +282,7 @@ async def test_two_imports_that_want_one_external_id_at_once_settle_it(
 
 
 async def test_a_pupil_who_begins_to_play_during_the_import_keeps_its_name(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Play may enrol it in the moment between the look and the insert."""
     event = telemetry_event(clock.now())
@@ -304,7 +306,7 @@ async def test_a_pupil_who_begins_to_play_during_the_import_keeps_its_name(
     assert await names(onefold, school) == {"7": "Ada"}
 
 
-async def test_pupils_are_listed_page_by_page(onefold: Onefold, school: School) -> None:
+async def test_pupils_are_listed_page_by_page(onefold: Installation, school: School) -> None:
     """In the order of their ids."""
     ids = sorted(uuid4() for _ in range(3))
     await onefold.directory.import_roster(school.id, a_file(*(f"{i},,," for i in ids[::-1])))

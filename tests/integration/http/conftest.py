@@ -13,7 +13,7 @@ from tests.support import School, client_of, telemetry_event
 
 from onefold.apps.http.app import create_app
 from onefold.domains.directory.rules import Role
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def database_url(sqlite_url: str) -> str:
 
 
 @pytest.fixture
-async def app(onefold: Onefold) -> AsyncIterator[FastAPI]:
+async def app(onefold: Installation) -> AsyncIterator[FastAPI]:
     """The application, started."""
     built = create_app(onefold, worker=False)
     async with LifespanManager(built):
@@ -33,7 +33,7 @@ async def app(onefold: Onefold) -> AsyncIterator[FastAPI]:
 class Clients:
     """Clients of the application; closed when the test ends."""
 
-    def __init__(self, app: FastAPI, onefold: Onefold, stack: AsyncExitStack) -> None:
+    def __init__(self, app: FastAPI, onefold: Installation, stack: AsyncExitStack) -> None:
         self.app, self.onefold, self._stack = app, onefold, stack
 
     async def with_key(self, key: object | None) -> AsyncClient:
@@ -53,7 +53,7 @@ class Clients:
 
 
 @pytest.fixture
-async def clients(app: FastAPI, onefold: Onefold) -> AsyncIterator[Clients]:
+async def clients(app: FastAPI, onefold: Installation) -> AsyncIterator[Clients]:
     """Makes clients."""
     async with AsyncExitStack() as stack:
         yield Clients(app, onefold, stack)

@@ -13,7 +13,7 @@ from tests.support import School, leave, new_school, telemetry_event
 
 from onefold.domains.directory.rules import Role, Scope
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 T = "/api/v1/telemetry"
 # Open to anyone: they tell nothing of anybody.
@@ -245,7 +245,7 @@ async def test_a_pupil_sees_itself(clients: Clients, school: School) -> None:
 
 
 async def test_a_pupil_who_left_writes_no_more(
-    clients: Clients, school: School, onefold: Onefold, clock: ManualClock
+    clients: Clients, school: School, onefold: Installation, clock: ManualClock
 ) -> None:
     """Though its key is still known."""
     student_id, pupil = await clients.pupil(school)
@@ -263,7 +263,7 @@ async def test_a_pupil_who_left_writes_no_more(
 @pytest.mark.parametrize("route", NAMING_A_THING)
 async def test_a_thing_of_another_school_is_not_found(
     clients: Clients,
-    onefold: Onefold,
+    onefold: Installation,
     clock: ManualClock,
     things: Things,
     route: tuple[str, str],
@@ -280,7 +280,11 @@ async def test_a_thing_of_another_school_is_not_found(
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if r not in NAMING_A_THING])
 async def test_routes_that_name_nothing_reach_the_own_school_alone(
-    clients: Clients, onefold: Onefold, things: Things, service: AsyncClient, route: tuple[str, str]
+    clients: Clients,
+    onefold: Installation,
+    things: Things,
+    service: AsyncClient,
+    route: tuple[str, str],
 ) -> None:
     """Lists are empty; the same ids written again are the own school's, and change no other."""
     stranger = await clients.of(await new_school(onefold, "Other School"), Role.ADMIN)

@@ -30,7 +30,7 @@ from onefold.errors import (
 )
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 EVENTS = "/api/v1/telemetry/events"
 PROBLEM = {"type", "title", "status", "code", "detail", "instance"}
@@ -95,7 +95,9 @@ def test_what_can_be_retried_is_answered_503_and_what_cannot_is_not() -> None:
 
 
 @asynccontextmanager
-async def failing(onefold: Onefold, school: School, error: Exception) -> AsyncIterator[AsyncClient]:
+async def failing(
+    onefold: Installation, school: School, error: Exception
+) -> AsyncIterator[AsyncClient]:
     """A client of a server whose first statement raises *error*."""
 
     async def fail(_name: str, _args: tuple[Any, ...]) -> None:
@@ -124,7 +126,12 @@ SECRET = "INSERT INTO telemetry_events VALUES ('4711')"
     ],
 )
 async def test_the_servers_own_faults_are_problems_without_its_secrets(
-    onefold: Onefold, school: School, clock: ManualClock, error: Exception, status: int, code: str
+    onefold: Installation,
+    school: School,
+    clock: ManualClock,
+    error: Exception,
+    status: int,
+    code: str,
 ) -> None:
     """The log has the rest; what may be sent again says when."""
     event = telemetry_event(clock.now(), data={"mine": "private"})
@@ -186,7 +193,7 @@ async def test_a_server_that_can_write_is_healthy(clients: Clients) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "database": "sqlite"})
 
 
-def impatient(url: str) -> tuple[Onefold, FastAPI]:
+def impatient(url: str) -> tuple[Installation, FastAPI]:
     onefold = build(Settings(database_url=SecretStr(url), store_wait_s=0.05))
     return onefold, create_app(onefold, worker=False)
 

@@ -17,7 +17,7 @@ from onefold.apps.http.app import create_app
 from onefold.domains.directory.rules import Role
 from onefold.domains.telemetry.tables import events, sessions
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 EVENTS = "/api/v1/telemetry/events"
 BATCH = "/api/v1/telemetry/batch"
@@ -35,7 +35,7 @@ def named(answer: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 async def test_an_event_is_answered_when_it_is_stored(
-    service: AsyncClient, onefold: Onefold, clock: ManualClock
+    service: AsyncClient, onefold: Installation, clock: ManualClock
 ) -> None:
     """201, the fields of the earlier API, and what became of it."""
     event = telemetry_event(clock.now())
@@ -159,7 +159,7 @@ async def test_a_batch_tells_what_became_of_each_event(
 
 
 async def test_a_batch_holds_a_thousand_events_and_no_more(
-    service: AsyncClient, onefold: Onefold, clock: ManualClock
+    service: AsyncClient, onefold: Installation, clock: ManualClock
 ) -> None:
     """The thousand-and-first makes the request wrong as a whole, in a short answer."""
     session = {"student_id": str(uuid4()), "session_id": str(uuid4())}
@@ -189,7 +189,7 @@ async def test_a_batch_holds_a_thousand_events_and_no_more(
 )
 async def test_a_batch_that_is_wrong_as_a_whole_is_refused_as_a_whole(
     service: AsyncClient,
-    onefold: Onefold,
+    onefold: Installation,
     clock: ManualClock,
     change: dict[str, Any],
     problem: tuple[str, str],
@@ -308,7 +308,7 @@ async def test_a_body_of_exactly_12_mb_is_read(service: AsyncClient) -> None:
 
 
 async def test_a_client_that_goes_away_in_the_middle_stores_nothing(
-    app: FastAPI, clients: Clients, onefold: Onefold, school: School
+    app: FastAPI, clients: Clients, onefold: Installation, school: School
 ) -> None:
     """And is no error of the server."""
     key = await onefold.directory.create_key(school.id, role=Role.SERVICE, label="")
@@ -342,7 +342,7 @@ async def test_a_client_that_goes_away_in_the_middle_stores_nothing(
 
 
 async def test_the_answer_comes_after_the_commit(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A transaction that fails at its end is no 201 but a 503 that says when to come back."""
     key = await onefold.directory.create_key(school.id, role=Role.SERVICE, label="")
@@ -365,7 +365,7 @@ async def test_the_answer_comes_after_the_commit(
 
 
 async def test_every_door_leads_to_the_same_once(
-    service: AsyncClient, onefold: Onefold, school: School, clock: ManualClock
+    service: AsyncClient, onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """One by one, in a batch, and beside the server."""
     event = telemetry_event(clock.now())
@@ -550,7 +550,7 @@ async def test_the_description_of_the_api_is_served(clients: Clients) -> None:
 
 
 async def test_sessions_are_born_once_whatever_door(
-    service: AsyncClient, onefold: Onefold, clock: ManualClock
+    service: AsyncClient, onefold: Installation, clock: ManualClock
 ) -> None:
     """A second event of a session joins it."""
     event = telemetry_event(clock.now())

@@ -35,7 +35,7 @@ from onefold.errors import (
     Unavailable,
 )
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 USAGE = Usage(provider="acme", model="small", input_tokens=10, output_tokens=5)
 
@@ -44,7 +44,7 @@ USAGE = Usage(provider="acme", model="small", input_tokens=10, output_tokens=5)
 
 
 async def test_a_scenario_is_played_to_its_end(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """History, cards, the session and the event all tell of the same completion."""
     learning, student = onefold.learning, uuid4()
@@ -63,7 +63,7 @@ async def test_a_scenario_is_played_to_its_end(
 
 
 async def test_completing_twice_is_once_and_early_is_refused(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A second completion answers the first result; an unfinished attempt cannot complete."""
     scenarios, student = onefold.learning.scenarios, uuid4()
@@ -87,7 +87,7 @@ async def test_completing_twice_is_once_and_early_is_refused(
 
 
 async def test_known_words_are_strengthened_and_not_doubled(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """The second time a scenario is finished there are no new cards, only stronger ones."""
     student = uuid4()
@@ -102,7 +102,7 @@ async def test_known_words_are_strengthened_and_not_doubled(
     assert {(card["met"], card["reviews"]) for card in cards} == {(2, 1)}
 
 
-async def test_a_turn_counts_once_and_only_adds(onefold: Onefold, school: School) -> None:
+async def test_a_turn_counts_once_and_only_adds(onefold: Installation, school: School) -> None:
     """A repeated turn is answered as before; a phase remembers what earlier turns achieved."""
     scenarios = onefold.learning.scenarios
     begun = await scenarios.start(school.service, uuid4(), "restaurant", "en")
@@ -143,7 +143,7 @@ async def test_concurrent_turns_all_count(database_url: str, clock: ManualClock)
 
 
 async def test_an_abandoned_attempt_leaves_history_and_no_cards(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Given up by its learner or by the worker, an attempt is abandoned and counted as such."""
     scenarios, student = onefold.learning.scenarios, uuid4()
@@ -164,7 +164,7 @@ async def test_an_abandoned_attempt_leaves_history_and_no_cards(
         await scenarios.complete(school.service, mine["id"])
 
 
-async def test_a_school_brings_its_own_scenarios(onefold: Onefold, school: School) -> None:
+async def test_a_school_brings_its_own_scenarios(onefold: Installation, school: School) -> None:
     """A bad definition costs itself alone; a version stands; a newer one takes its place."""
     import msgspec
 
@@ -198,7 +198,7 @@ async def test_a_school_brings_its_own_scenarios(onefold: Onefold, school: Schoo
 
 
 async def test_attempts_are_found_by_their_own_school_and_pupil(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Starting again is as once; other schools and pupils find nothing; lists have pages."""
     scenarios, student, id_ = onefold.learning.scenarios, uuid4(), uuid4()
@@ -238,7 +238,7 @@ async def test_attempts_are_found_by_their_own_school_and_pupil(
 
 
 async def test_a_review_counts_once_and_moves_the_due_date(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """An answer given twice is one; the history keeps each; other schools find no card."""
     reviews, student = onefold.learning.reviews, uuid4()
@@ -266,7 +266,7 @@ async def test_a_review_counts_once_and_moves_the_due_date(
 
 
 async def test_due_lists_retention_and_forecast(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """What is due today, how much is remembered, and what the next days bring."""
     reviews, student = onefold.learning.reviews, uuid4()
@@ -306,7 +306,7 @@ async def test_due_lists_retention_and_forecast(
 
 
 async def test_cards_travel_through_ankis_format(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """What is exported can be imported, once; bad lines are listed and cost themselves alone."""
     reviews, giver, taker = onefold.learning.reviews, uuid4(), uuid4()
@@ -347,7 +347,7 @@ def text(body: str, **how: object) -> Given:
     return Given(**fields)  # type: ignore[arg-type]
 
 
-async def test_the_same_text_is_saved_once(onefold: Onefold, school: School) -> None:
+async def test_the_same_text_is_saved_once(onefold: Installation, school: School) -> None:
     """Saved again, its id stays, its fields follow, its materials do not double."""
     content, student = onefold.learning.content, uuid4()
     cards = Material(kind=MaterialKind.FLASHCARDS, title="Words", body={"n": 1})
@@ -386,7 +386,7 @@ async def test_the_same_text_is_saved_once(onefold: Onefold, school: School) -> 
 
 
 async def test_search_means_the_same_on_both_databases(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """All words, any case, no accents, prefixes by `*`; titles first, then the newest."""
     content, student = onefold.learning.content, uuid4()
@@ -428,7 +428,7 @@ async def test_search_means_the_same_on_both_databases(
 
 
 async def test_content_is_deleted_with_all_that_hangs_on_it(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """Materials, topics and the search's memory of it go along; others find nothing at all."""
     content, student = onefold.learning.content, uuid4()
@@ -464,7 +464,7 @@ async def test_content_is_deleted_with_all_that_hangs_on_it(
 # --- budgets -----------------------------------------------------------------------------
 
 
-async def budgeted(onefold: Onefold, school: School, limit: str, **how: object) -> UUID:
+async def budgeted(onefold: Installation, school: School, limit: str, **how: object) -> UUID:
     """A learner who may spend so much a day."""
     student = uuid4()
     how = {"student_id": student, "period": Period.DAY, "limit": limit} | how
@@ -493,7 +493,7 @@ async def test_a_hundred_at_once_never_overspend(database_url: str, clock: Manua
         assert (standing["reserved"], standing["left"]) == (Decimal(10), Decimal(0))
 
 
-async def test_reserve_settle_release_count_once(onefold: Onefold, school: School) -> None:
+async def test_reserve_settle_release_count_once(onefold: Installation, school: School) -> None:
     """Each step again is as once; money is exact to the ninth decimal."""
     budgets = onefold.learning.budgets
     student = await budgeted(onefold, school, "1")
@@ -526,7 +526,7 @@ async def test_reserve_settle_release_count_once(onefold: Onefold, school: Schoo
 
 
 async def test_a_crashed_callers_reservation_lapses(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """After its time it holds nothing back; settled late, the money is counted all the same."""
     budgets = onefold.learning.budgets
@@ -549,7 +549,7 @@ async def test_a_crashed_callers_reservation_lapses(
 
 
 async def test_alerts_leave_once_a_period(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Each threshold is one event a period, though spending passes it again; warn lets pass."""
     budgets = onefold.learning.budgets
@@ -575,7 +575,7 @@ async def test_alerts_leave_once_a_period(
 
 
 async def test_learners_spend_under_their_own_and_the_schools_budget(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """The tighter one decides, and both count; what is not budgeted is not spent."""
     budgets = onefold.learning.budgets
@@ -607,7 +607,7 @@ async def test_learners_spend_under_their_own_and_the_schools_budget(
 
 
 async def test_the_days_are_what_the_facts_say(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Counted as it happens or counted anew, in one zone and in another, days are the same."""
     learning, student = onefold.learning, uuid4()
@@ -649,7 +649,7 @@ async def test_the_days_are_what_the_facts_say(
 
 
 async def test_streaks_follow_the_learners_own_midnight(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """23:30 and 00:30 in Madrid are two days for a learner there, though one day in UTC."""
     learning, student = onefold.learning, uuid4()
@@ -675,7 +675,7 @@ def date_time(text_: str) -> datetime:
     return datetime.fromisoformat(text_)
 
 
-async def test_a_teacher_sees_a_class(onefold: Onefold, school: School) -> None:
+async def test_a_teacher_sees_a_class(onefold: Installation, school: School) -> None:
     """Each pupil of the class has a line; pupils' keys and other schools see no class."""
     ids = [uuid4(), uuid4()]
     roster = ["student_id,name,class_name", f"{ids[0]},Ada,7b", f"{ids[1]},Bo,7b"]

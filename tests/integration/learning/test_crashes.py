@@ -22,7 +22,7 @@ from onefold.domains.learning.scenarios.service import ScenarioService
 from onefold.domains.learning.sessions import store as session_store
 from onefold.ports.unit_of_work import UnitOfWork
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 pytestmark = pytest.mark.timeout(120)
 USAGE = Usage(provider="acme", model="small")
@@ -48,7 +48,7 @@ class Left:
     counted: int
 
 
-async def left(onefold: Onefold, school: School, attempt: Attempt) -> Left:
+async def left(onefold: Installation, school: School, attempt: Attempt) -> Left:
     """What is there of an attempt's learner."""
     async with onefold.uow.read() as tx:
         cards = await review_store.all_cards(tx, school.id, attempt.student)
@@ -78,7 +78,7 @@ def scenarios_over(uow: UnitOfWork, clock: ManualClock) -> ScenarioService:
 
 
 def completion(
-    onefold: Onefold, school: School, clock: ManualClock, act: Any = None
+    onefold: Installation, school: School, clock: ManualClock, act: Any = None
 ) -> Explorer[Attempt]:
     """Completing an attempt, or *act* in its place, under every death."""
 
@@ -109,7 +109,7 @@ def completion(
 
 
 async def test_completing_a_scenario_survives_every_death(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Wherever the process dies, there is nothing or all, and a retry makes it all once."""
     deaths = await completion(onefold, school, clock).explore()
@@ -118,7 +118,7 @@ async def test_completing_a_scenario_survives_every_death(
 
 
 async def test_the_explorer_catches_completion_in_steps(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A twin that commits the cards before the rest (fault 2) is caught, and its death named."""
 
@@ -154,7 +154,7 @@ async def _anything(_: object) -> None:
 
 
 def settlement(
-    onefold: Onefold, school: School, clock: ManualClock, act: Any = None
+    onefold: Installation, school: School, clock: ManualClock, act: Any = None
 ) -> Explorer[tuple[UUID, UUID]]:
     """Settling a reservation, or *act* in its place, under every death."""
     budgets = onefold.learning.budgets
@@ -192,7 +192,7 @@ def settlement(
 
 
 async def test_settling_survives_every_death(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Money is reserved or spent, never both or neither, and alerted once."""
     deaths = await settlement(onefold, school, clock).explore()
@@ -201,7 +201,7 @@ async def test_settling_survives_every_death(
 
 
 async def test_the_explorer_catches_settling_without_a_claim(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A twin that spends first and ends the reservation in another commit is caught."""
     from onefold.domains.learning.budgets import store

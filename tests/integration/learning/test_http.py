@@ -12,11 +12,11 @@ from onefold.domains.directory.rules import Role
 from onefold.domains.learning.calendar import Period
 from onefold.domains.learning.content.rules import Given, Kind
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 
 async def test_a_learner_is_served_from_session_to_summary(  # noqa: PLR0915 (one story)
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Every route of learning answers what its use case gives."""
     student = str(uuid4())
@@ -175,7 +175,7 @@ NAMED: list[tuple[str, str, dict[str, Any] | None]] = [
 EMPTY_ELSEWHERE = 8
 
 
-def test_every_route_that_names_something_is_called_below(onefold: Onefold) -> None:
+def test_every_route_that_names_something_is_called_below(onefold: Installation) -> None:
     """A new one fails this test until it is called as a stranger, and this number raised."""
     paths = create_app(onefold, worker=False).openapi()["paths"]
 
@@ -190,7 +190,7 @@ def test_every_route_that_names_something_is_called_below(onefold: Onefold) -> N
 
 
 async def test_another_schools_key_finds_nothing(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Every route that names something answers 404 to another school, and 401 to nobody."""
     student = uuid4()

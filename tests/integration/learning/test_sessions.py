@@ -20,11 +20,11 @@ from onefold.errors import (
     Outdated,
 )
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 
 async def test_a_session_is_started_changed_completed_and_read_back(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """What was counted is there afterwards, with accuracy and whole seconds of duration."""
     learning = onefold.learning.sessions
@@ -69,7 +69,9 @@ async def test_increments_of_many_devices_all_count(database_url: str, clock: Ma
         assert found.version == 101
 
 
-async def test_a_lost_update_is_refused_and_not_silent(onefold: Onefold, school: School) -> None:
+async def test_a_lost_update_is_refused_and_not_silent(
+    onefold: Installation, school: School
+) -> None:
     """Of two that set a counter from the same version, the second is told."""
     learning = onefold.learning.sessions
     begun = await open_session(onefold, school)
@@ -84,7 +86,7 @@ async def test_a_lost_update_is_refused_and_not_silent(onefold: Onefold, school:
 
 
 async def test_a_change_id_counts_once_and_means_one_change(
-    onefold: Onefold, school: School
+    onefold: Installation, school: School
 ) -> None:
     """Sent again it changes nothing; with other content it is a conflict."""
     learning = onefold.learning.sessions
@@ -102,7 +104,7 @@ async def test_a_change_id_counts_once_and_means_one_change(
         )
 
 
-async def test_starting_again_is_the_same_as_once(onefold: Onefold, school: School) -> None:
+async def test_starting_again_is_the_same_as_once(onefold: Installation, school: School) -> None:
     """A retry with the caller's own id finds the session; another start under it is refused."""
     id_, student = uuid4(), uuid4()
 
@@ -114,7 +116,9 @@ async def test_starting_again_is_the_same_as_once(onefold: Onefold, school: Scho
         await open_session(onefold, school, session_id=id_, student_id=student, language="fr")
 
 
-async def test_starts_of_one_session_in_one_round_are_one(onefold: Onefold, school: School) -> None:
+async def test_starts_of_one_session_in_one_round_are_one(
+    onefold: Installation, school: School
+) -> None:
     """Ten devices that start the same session at the same time have the same session."""
     id_, student = uuid4(), uuid4()
 
@@ -126,7 +130,7 @@ async def test_starts_of_one_session_in_one_round_are_one(onefold: Onefold, scho
 
 
 async def test_orders_can_be_carried_out_alone(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Without rounds the use cases do and refuse the same."""
     lone = SessionService(onefold.uow, clock=clock, random=bytes, types=SessionTypes())
@@ -138,7 +142,7 @@ async def test_orders_can_be_carried_out_alone(
 
 
 async def test_the_end_is_written_once(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Completing again answers the first result; what comes later must say it is a correction."""
     learning = onefold.learning.sessions
@@ -189,7 +193,7 @@ async def test_abandoned_sessions_are_ended_by_the_worker_once(
 
 
 async def test_lists_are_filtered_and_paged_newest_first(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Every session comes once, in order, even when many start at the same instant."""
     learning = onefold.learning.sessions
@@ -226,7 +230,7 @@ async def test_lists_are_filtered_and_paged_newest_first(
             await learning.sessions(school.service, **wrong)
 
 
-async def test_nothing_of_others_exists(onefold: Onefold, school: School) -> None:
+async def test_nothing_of_others_exists(onefold: Installation, school: School) -> None:
     """Another school's session, and for a pupil's key another pupil's, is not found."""
     learning = onefold.learning.sessions
     begun = await open_session(onefold, school)
@@ -252,7 +256,7 @@ async def test_nothing_of_others_exists(onefold: Onefold, school: School) -> Non
 
 
 async def test_unknown_learners_are_not_enrolled_behind_the_schools_back(
-    onefold: Onefold,
+    onefold: Installation,
 ) -> None:
     """Where a school does not enrol by itself, a stranger's session is refused."""
     strict = await new_school(onefold, "Strict", auto_enrol=False)
@@ -261,7 +265,9 @@ async def test_unknown_learners_are_not_enrolled_behind_the_schools_back(
         await open_session(onefold, strict)
 
 
-async def test_every_change_is_a_fact_that_leaves_with_it(onefold: Onefold, school: School) -> None:
+async def test_every_change_is_a_fact_that_leaves_with_it(
+    onefold: Installation, school: School
+) -> None:
     """Start, change, end and correction stand in the outbox, once, in order."""
     learning = onefold.learning.sessions
     begun = await open_session(onefold, school)

@@ -18,11 +18,11 @@ from tests.twins.lost_commit import LostCommit
 from onefold.domains.directory.rules import Role
 from onefold.errors import NotFound, StoreUnavailable
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 
 async def test_the_status_tells_what_really_happened(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Each event of the batch, with the reason where it was refused."""
     known, batch_id = telemetry_event(clock.now()), uuid4()
@@ -57,7 +57,7 @@ async def test_the_status_tells_what_really_happened(
 
 
 async def test_a_batch_sent_again_is_added_up(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Applied once, repeated at each later post; received first when it was."""
     batch, batch_id, first = [telemetry_event(clock.now()) for _ in range(3)], uuid4(), clock.now()
@@ -73,7 +73,7 @@ async def test_a_batch_sent_again_is_added_up(
 
 
 async def test_a_mended_batch_has_nothing_refused(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Refusals are those of the latest post."""
     good, bad, batch_id = telemetry_event(clock.now()), telemetry_event(clock.now()), uuid4()
@@ -88,7 +88,7 @@ async def test_a_mended_batch_has_nothing_refused(
 
 
 async def test_one_batch_sent_by_many_at_once_adds_up(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Through two servers, each of ten posts is counted."""
     batch, batch_id = [telemetry_event(clock.now()) for _ in range(5)], uuid4()
@@ -106,7 +106,7 @@ async def test_one_batch_sent_by_many_at_once_adds_up(
 
 
 async def test_a_batch_that_was_not_recorded_is_not_known(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """The status is written with the events or not at all."""
     batch_id = uuid4()
@@ -122,7 +122,7 @@ async def test_a_batch_that_was_not_recorded_is_not_known(
 
 
 async def test_a_batch_of_another_school_is_not_found(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """And the same batch id in two schools is two batches."""
     batch_id = uuid4()
@@ -144,7 +144,7 @@ async def test_a_batch_of_another_school_is_not_found(
 
 
 async def test_refused_events_are_counted_by_code(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A school can see how often its events were refused and why, conflicts among them."""
     event = telemetry_event(clock.now())
@@ -159,7 +159,7 @@ async def test_refused_events_are_counted_by_code(
 
 
 async def test_a_pupils_key_sees_the_batches_it_sent_alone(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Who knows a batch's id does not thereby see what became of it."""
     event, batch_id = telemetry_event(clock.now()), uuid4()

@@ -33,7 +33,7 @@ from onefold.domains.telemetry.tables import features as features_table
 from onefold.errors import ConstraintViolated
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold, build
+from onefold.wiring import Installation, build
 
 Event = dict[str, Any]
 
@@ -56,7 +56,7 @@ def plays(clock: ManualClock, *, number: int, sessions_: int) -> list[Event]:
 
 
 async def test_fifty_writers_of_overlapping_batches_store_the_union_once(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Through two servers; the counts of all batches add up, and so do their statuses."""
     random = Random(1)
@@ -84,7 +84,7 @@ async def test_fifty_writers_of_overlapping_batches_store_the_union_once(
 
 
 async def test_fifty_writers_over_http_store_the_union_once(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Singles and batches, each sent twice by different writers: every answer is a 201."""
     random = Random(2)
@@ -117,7 +117,7 @@ async def test_fifty_writers_over_http_store_the_union_once(
 
 
 async def test_concurrent_first_events_of_one_session_make_one_session(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """And one pupil; each event counts."""
     first = plays(clock, number=20, sessions_=1)
@@ -138,7 +138,7 @@ async def test_concurrent_first_events_of_one_session_make_one_session(
 
 
 async def test_batches_in_opposite_orders_do_not_lock_each_other_out(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Pupils, sessions and events are taken in one order by all."""
     async with another_server(onefold) as other:
@@ -177,7 +177,7 @@ async def test_the_naive_design_fails_where_ours_does_not(
 
 
 async def test_features_equal_all_events_however_close_and_ingest_race(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A close sees all of a request's events or none; what comes after makes a new revision."""
     played = plays(clock, number=60, sessions_=1)
@@ -204,7 +204,7 @@ async def test_features_equal_all_events_however_close_and_ingest_race(
 class Race:
     """Two servers over a PostgreSQL; SQLite lets one transaction write at a time."""
 
-    def __init__(self, here: Onefold, there: Onefold, school: School) -> None:
+    def __init__(self, here: Installation, there: Installation, school: School) -> None:
         self.here, self.there, self.school = here, there, school
 
     async def known_pupil(self) -> str:
@@ -306,6 +306,6 @@ async def test_an_id_that_was_taken_and_is_free_again_is_judged_anew(
     assert (receipt.applied, receipt.refused) == (1, [])
 
 
-async def _run(onefold: Onefold, statement: Delete) -> None:
+async def _run(onefold: Installation, statement: Delete) -> None:
     async with onefold.uow.begin() as tx:
         await tx.execute(statement)

@@ -23,7 +23,7 @@ from onefold.domains.telemetry.intake import Receipt
 from onefold.domains.telemetry.tables import batches, events, sessions
 from onefold.errors import Forbidden, InvalidInput
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 
 def counts(receipt: Receipt) -> tuple[int, int, list[tuple[int, str]]]:
@@ -34,7 +34,7 @@ def counts(receipt: Receipt) -> tuple[int, int, list[tuple[int, str]]]:
 
 
 async def test_an_event_counts_once_however_often_it_is_sent(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A repeated event is reported as repeated and stored once."""
     event = telemetry_event(clock.now())
@@ -48,7 +48,7 @@ async def test_an_event_counts_once_however_often_it_is_sent(
 
 
 async def test_an_event_is_kept_as_it_was_sent(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """With where it came from and when, in UTC."""
     batch_id = uuid4()
@@ -81,7 +81,7 @@ async def test_an_event_is_kept_as_it_was_sent(
 
 
 async def test_a_repeat_may_be_written_otherwise(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Another offset, another order of members: the same event."""
     event = telemetry_event(clock.now(), timestamp="2026-01-01T12:00:00Z", data={"a": 1, "b": 2})
@@ -101,7 +101,7 @@ async def test_a_repeat_may_be_written_otherwise(
 
 
 async def test_an_id_used_for_other_content_is_a_conflict_and_leaves_nothing(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Neither a session nor a pupil is made for an event that does not count."""
     event = telemetry_event(clock.now())
@@ -117,7 +117,7 @@ async def test_an_id_used_for_other_content_is_a_conflict_and_leaves_nothing(
 
 
 async def test_of_one_id_twice_in_a_request_the_first_counts(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Same content repeats it, other content is a conflict that leaves nothing behind."""
     event = telemetry_event(clock.now())
@@ -133,7 +133,7 @@ async def test_of_one_id_twice_in_a_request_the_first_counts(
 
 @pytest.mark.parametrize("flaw", [{"data": {"a": float("nan")}}, {"session_id": "taken"}])
 async def test_when_the_first_of_an_id_is_refused_the_second_counts(
-    onefold: Onefold, school: School, clock: ManualClock, flaw: dict[str, Any]
+    onefold: Installation, school: School, clock: ManualClock, flaw: dict[str, Any]
 ) -> None:
     """A refused event does not use up its id."""
     taken = telemetry_event(clock.now())
@@ -151,7 +151,7 @@ async def test_when_the_first_of_an_id_is_refused_the_second_counts(
 
 
 async def test_a_conflicting_repeat_does_not_take_a_session_from_another_pupil(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """It stands first in the request, yet opens nothing: it does not count."""
     event = telemetry_event(clock.now())
@@ -164,7 +164,7 @@ async def test_a_conflicting_repeat_does_not_take_a_session_from_another_pupil(
 
 
 async def test_a_session_has_no_times_of_an_event_that_does_not_count(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A conflicting repeat would have made it begin earlier."""
     event = telemetry_event(clock.now())
@@ -183,7 +183,7 @@ async def test_a_session_has_no_times_of_an_event_that_does_not_count(
 
 
 async def test_a_session_takes_events_of_its_own_pupil_alone(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """And an unknown pupil who tries is not enrolled for it."""
     event = telemetry_event(clock.now())
@@ -197,7 +197,7 @@ async def test_a_session_takes_events_of_its_own_pupil_alone(
 
 
 async def test_a_new_session_is_the_pupils_whose_event_comes_first(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Two pupils in one request do not share it."""
     session_id = str(uuid4())
@@ -210,7 +210,7 @@ async def test_a_new_session_is_the_pupils_whose_event_comes_first(
 
 
 async def test_an_event_of_an_unknown_pupil_is_refused(
-    onefold: Onefold, clock: ManualClock
+    onefold: Installation, clock: ManualClock
 ) -> None:
     """Unless the school wants unknown pupils enrolled."""
     strict = await new_school(onefold, "Strict School", auto_enrol=False)
@@ -222,7 +222,7 @@ async def test_an_event_of_an_unknown_pupil_is_refused(
 
 
 async def test_an_unknown_pupil_is_enrolled_where_the_school_wants_it(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Once, and then known."""
     event = telemetry_event(clock.now())
@@ -236,7 +236,9 @@ async def test_an_unknown_pupil_is_enrolled_where_the_school_wants_it(
     assert (str(enrolment["student_id"]), enrolment["left_at"]) == (event["student_id"], None)
 
 
-async def test_who_has_left_stays_out(onefold: Onefold, school: School, clock: ManualClock) -> None:
+async def test_who_has_left_stays_out(
+    onefold: Installation, school: School, clock: ManualClock
+) -> None:
     """Even where unknown pupils are enrolled; others in the request count."""
     event = telemetry_event(clock.now())
     await onefold.telemetry.ingest(school.service, [event])
@@ -249,7 +251,7 @@ async def test_who_has_left_stays_out(onefold: Onefold, school: School, clock: M
 
 
 async def test_a_pupils_key_writes_for_that_pupil_alone(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A pupil cannot play for another."""
     mine = telemetry_event(clock.now())
@@ -261,7 +263,7 @@ async def test_a_pupils_key_writes_for_that_pupil_alone(
 
 
 async def test_a_teacher_cannot_write_play_data(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """The scope is missing, and nothing is recorded."""
     with pytest.raises(Forbidden):
@@ -275,7 +277,7 @@ async def test_a_teacher_cannot_write_play_data(
 
 @pytest.mark.parametrize("number", [0, 1001])
 async def test_a_request_holds_1_to_1000_events(
-    onefold: Onefold, school: School, number: int
+    onefold: Installation, school: School, number: int
 ) -> None:
     """The bound is checked before anything is read."""
     with pytest.raises(InvalidInput, match="1 to 1000"):
@@ -324,7 +326,7 @@ POISON: list[dict[str, Any]] = [
 
 
 async def test_a_bad_event_costs_itself_alone(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Whatever is in it, the good ones count, and the verdicts can be stored and read."""
     good = [telemetry_event(clock.now()) for _ in POISON]
@@ -348,7 +350,7 @@ async def test_a_bad_event_costs_itself_alone(
 
 @pytest.mark.parametrize("number", [1, 100, 1000])
 async def test_the_number_of_statements_does_not_depend_on_the_number_of_events(
-    onefold: Onefold, school: School, clock: ManualClock, number: int
+    onefold: Installation, school: School, clock: ManualClock, number: int
 ) -> None:
     """Ten for new pupils and sessions, seven for known ones, eleven for late events."""
     calls: Counter[str] = Counter()

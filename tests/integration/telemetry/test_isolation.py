@@ -13,17 +13,17 @@ from onefold.domains.telemetry.service import TelemetryService
 from onefold.domains.telemetry.tables import events, features, sessions
 from onefold.errors import NotFound
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 
 @pytest.fixture
-async def other(onefold: Onefold) -> School:
+async def other(onefold: Installation) -> School:
     """A second school over the same database."""
     return await new_school(onefold, "Other School")
 
 
 async def test_the_same_ids_in_two_schools_are_two_of_everything(
-    onefold: Onefold, school: School, other: School, clock: ManualClock
+    onefold: Installation, school: School, other: School, clock: ManualClock
 ) -> None:
     """Event, session and pupil; content may differ, and neither is told of the other."""
     event = telemetry_event(clock.now())
@@ -42,7 +42,7 @@ async def test_the_same_ids_in_two_schools_are_two_of_everything(
 
 
 async def test_what_is_read_of_a_shared_id_is_the_own_schools(
-    onefold: Onefold, school: School, other: School, clock: ManualClock
+    onefold: Installation, school: School, other: School, clock: ManualClock
 ) -> None:
     """Its events, its revisions, its times."""
     event = telemetry_event(clock.now())
@@ -60,7 +60,7 @@ async def test_what_is_read_of_a_shared_id_is_the_own_schools(
 
 
 async def test_a_refused_pupil_is_taken_back_in_the_own_school_alone(
-    onefold: Onefold, school: School, other: School, clock: ManualClock
+    onefold: Installation, school: School, other: School, clock: ManualClock
 ) -> None:
     """In the other it may be enrolled, and stays so."""
     event, theirs = telemetry_event(clock.now()), telemetry_event(clock.now())
@@ -75,7 +75,7 @@ async def test_a_refused_pupil_is_taken_back_in_the_own_school_alone(
 
 
 async def test_a_session_of_the_same_id_may_be_another_pupils_in_another_school(
-    onefold: Onefold, school: School, other: School, clock: ManualClock
+    onefold: Installation, school: School, other: School, clock: ManualClock
 ) -> None:
     """Whose a session is, is asked within the school."""
     event = telemetry_event(clock.now())
@@ -88,7 +88,7 @@ async def test_a_session_of_the_same_id_may_be_another_pupils_in_another_school(
 
 
 async def test_late_events_recompute_the_own_schools_session_alone(
-    onefold: Onefold, school: School, other: School, clock: ManualClock
+    onefold: Installation, school: School, other: School, clock: ManualClock
 ) -> None:
     """The other's features stay at their revision."""
     event = telemetry_event(clock.now())
@@ -118,7 +118,7 @@ CALLS: dict[str, Call] = {
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_nothing_of_another_school_exists(
-    onefold: Onefold, school: School, other: School, clock: ManualClock, call: str
+    onefold: Installation, school: School, other: School, clock: ManualClock, call: str
 ) -> None:
     """Every use case that names a thing says that it is not found."""
     event, batch_id = telemetry_event(clock.now()), uuid4()
@@ -132,7 +132,7 @@ async def test_nothing_of_another_school_exists(
 
 
 async def test_lists_and_totals_hold_the_own_school_alone(
-    onefold: Onefold, school: School, other: School, clock: ManualClock
+    onefold: Installation, school: School, other: School, clock: ManualClock
 ) -> None:
     """The other's are empty."""
     await onefold.telemetry.ingest(school.service, [telemetry_event(clock.now())])

@@ -27,7 +27,7 @@ from onefold.domains.telemetry.tables import features as features_table
 from onefold.domains.telemetry.tables import sessions
 from onefold.errors import Forbidden, InvalidInput, NotFound, StoreUnavailable
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 MINUTE = timedelta(minutes=1)
 
@@ -35,7 +35,7 @@ MINUTE = timedelta(minutes=1)
 class Play:
     """One pupil's session, played event by event."""
 
-    def __init__(self, onefold: Onefold, caller: Principal, start: datetime) -> None:
+    def __init__(self, onefold: Installation, caller: Principal, start: datetime) -> None:
         self.onefold, self.caller, self.start = onefold, caller, start
         self.student_id, self.id = uuid4(), uuid4()
 
@@ -57,7 +57,7 @@ class Play:
 
 
 @pytest.fixture
-def play(onefold: Onefold, school: School, clock: ManualClock) -> Play:
+def play(onefold: Installation, school: School, clock: ManualClock) -> Play:
     """A session of the test's school that is about to begin."""
     return Play(onefold, school.service, clock.now() - timedelta(hours=1))
 
@@ -242,7 +242,7 @@ async def test_what_does_not_count_makes_no_revision(play: Play) -> None:
 
 
 async def test_late_events_of_one_request_make_one_revision_a_session(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """However many they are; sessions that are open get none."""
     plays = [Play(onefold, school.service, clock.now() - 60 * MINUTE) for _ in range(3)]
@@ -310,7 +310,7 @@ async def test_a_request_to_close_an_idly_closed_session_changes_nothing(play: P
 
 
 async def test_several_sweepers_at_once_close_each_session_once(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Of every school; together they close all there are."""
     other = await new_school(onefold, "Other School")
@@ -319,7 +319,7 @@ async def test_several_sweepers_at_once_close_each_session_once(
         played = [telemetry_event(hour_ago) for _ in range(20)]
         await onefold.telemetry.ingest(each.service, played)
 
-    async def sweep_all(server: Onefold) -> int:
+    async def sweep_all(server: Installation) -> int:
         closed = 0
         while more := await server.telemetry.close_idle_sessions(limit=3):
             closed += more
@@ -364,7 +364,7 @@ async def test_a_lost_transaction_publishes_nothing(play: Play, step: str) -> No
     before = await play.row()
     late = play.event("mission_complete", 1)
 
-    async def act(server: Onefold) -> None:
+    async def act(server: Installation) -> None:
         if step == "close":
             await server.telemetry.close_session(play.caller, play.id)
         elif step == "late event":
@@ -406,7 +406,7 @@ async def test_a_sessions_events_come_in_the_order_of_their_time(play: Play) -> 
 
 
 async def test_sessions_come_newest_first_page_by_page(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Of the whole school, or of one pupil."""
     plays = [Play(onefold, school.service, clock.now() - n * MINUTE) for n in (3, 1, 2)]
@@ -423,7 +423,7 @@ async def test_sessions_come_newest_first_page_by_page(
 
 
 async def test_a_pupil_sees_its_own_sessions_alone(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Without naming itself; another pupil does not exist for it."""
     mine, theirs = (Play(onefold, school.service, clock.now()) for _ in range(2))
@@ -442,7 +442,7 @@ async def test_a_pupil_sees_its_own_sessions_alone(
 
 
 async def test_a_pupil_nobody_knows_has_no_sessions_to_list(
-    onefold: Onefold, school: School, clock: ManualClock
+    onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """Not found is told apart from has not played yet."""
     with pytest.raises(NotFound):
@@ -461,7 +461,7 @@ async def test_closed_sessions_can_be_listed_alone(play: Play, school: School) -
 
 
 @pytest.mark.parametrize("limit", [0, 1001, -1])
-async def test_a_page_has_1_to_1000_rows(onefold: Onefold, school: School, limit: int) -> None:
+async def test_a_page_has_1_to_1000_rows(onefold: Installation, school: School, limit: int) -> None:
     """The bound holds for every caller, not for HTTP alone."""
     with pytest.raises(InvalidInput, match="limit"):
         await onefold.telemetry.sessions(school.teacher, limit=limit)

@@ -12,7 +12,7 @@ import typer
 from onefold.errors import OnefoldError
 
 if TYPE_CHECKING:
-    from onefold.wiring import Onefold
+    from onefold.wiring import Installation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +39,7 @@ def command(run: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 
 
 @asynccontextmanager
-async def opened(database: str | None, **how: Any) -> AsyncIterator["Onefold"]:
+async def opened(database: str | None, **how: Any) -> AsyncIterator["Installation"]:
     """The parts over the database that is set, or over *database*; ready to use."""
     from onefold.settings import Settings
     from onefold.wiring import build

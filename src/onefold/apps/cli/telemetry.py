@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from onefold.apps.cli.ingest.loader import Load
     from onefold.apps.cli.ingest.sinks import Sink
     from onefold.apps.cli.ingest.sources import Source
-    from onefold.wiring import Onefold
+    from onefold.wiring import Installation
 
 # 0: every row counts. 1: one of our errors. 2: the command was not understood. The rest:
 EXIT_REFUSED: Final = 3  # loaded, but some rows do not count: the rejects file says why
@@ -198,7 +198,7 @@ async def _server(
 @asynccontextmanager
 async def _database(
     url: str | None, school: str | None, create_school: str | None, max_age_days: int | None
-) -> AsyncIterator[tuple["Sink", UUID, "Onefold"]]:
+) -> AsyncIterator[tuple["Sink", UUID, "Installation"]]:
     from onefold.apps.cli.ingest.sinks import DatabaseSink
 
     limit: dict[str, Any] = {"any_age": True}
@@ -226,7 +226,7 @@ async def _load_all(load: "Load", inputs: _Inputs) -> BaseException | None:
     return None
 
 
-async def _close_idle(onefold: "Onefold", interrupt: "Interrupt") -> int:
+async def _close_idle(onefold: "Installation", interrupt: "Interrupt") -> int:
     closed = 0
     while not interrupt.asked and (more := await onefold.telemetry.close_idle_sessions()):
         closed += more

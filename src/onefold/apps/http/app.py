@@ -8,10 +8,10 @@ from fastapi import FastAPI
 import onefold as package
 from onefold.apps.http.problems import answer_errors
 from onefold.apps.http.routes import directory, health, learning, telemetry
-from onefold.wiring import Onefold, running
+from onefold.wiring import Installation, running
 
 
-def create_app(onefold: Onefold, *, worker: bool = True) -> FastAPI:
+def create_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
     """
     The application: every route, every error answered by a problem.
 

@@ -6,17 +6,17 @@ from fastapi import Depends, Request
 
 from onefold.domains.directory.rules import Principal
 from onefold.errors import Unauthenticated
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 
-def onefold_of(request: Request) -> Onefold:
+def onefold_of(request: Request) -> Installation:
     """The parts that serve this request."""
     found = request.app.state.onefold
-    assert isinstance(found, Onefold)  # noqa: S101 (create_app put it there)
+    assert isinstance(found, Installation)  # noqa: S101 (create_app put it there)
     return found
 
 
-Served = Annotated[Onefold, Depends(onefold_of)]
+Served = Annotated[Installation, Depends(onefold_of)]
 
 
 async def authenticate(request: Request, onefold: Served) -> Principal:

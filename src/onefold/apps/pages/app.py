@@ -24,7 +24,7 @@ from onefold.apps.pages.visits import Visit, Visits
 from onefold.core.ids import derived_id
 from onefold.domains.directory.rules import Principal, Scope
 from onefold.errors import FieldProblem, InvalidInput, NotFound, TooLarge, Unauthenticated
-from onefold.wiring import Onefold
+from onefold.wiring import Installation
 
 _SESSIONS_SHOWN: Final = 25
 _EVENTS_SHOWN: Final = 50
@@ -33,7 +33,7 @@ _MAX_FORM_BYTES: Final = 8 * 1024
 _PLACES: Final = re.compile(r"/(sessions/[0-9a-f-]{36})?")
 
 
-def mount_pages(app: Starlette, onefold: Onefold) -> None:
+def mount_pages(app: Starlette, onefold: Installation) -> None:
     """
     Let *app* serve the pages beside its own routes, which go first.
 
@@ -73,7 +73,7 @@ class _Visitor:
 class _Pages:
     """The pages over the use cases of *onefold*; each answers as its caller may see."""
 
-    def __init__(self, onefold: Onefold, secret: str) -> None:
+    def __init__(self, onefold: Installation, secret: str) -> None:
         self._onefold = onefold
         self._visits = Visits(secret, clock=onefold.clock, secure=onefold.settings.secure_cookies)
 

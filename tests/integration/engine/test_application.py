@@ -1,0 +1,141 @@
+"""An application as a user writes it, over one database that is its broker too."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from onefold import Onefold
+from onefold.core.envelope import Event
+from onefold.engine.delivery import HandlerTransaction, SyncTransaction
+from onefold.errors import InvalidSetting
+
+WAIT_S = 15
+
+
+async def rows(app: Onefold) -> list[str]:
+    """The effects there are, by the ids of their events."""
+    async with app.uow.read() as tx:
+        found = await tx.execute(text("SELECT id FROM effects ORDER BY id"))
+        return list(found.scalars())
+
+
+async def prepared(app: Onefold) -> None:
+    """A table for effects that refuses a second one."""
+    async with app.uow.begin() as tx:
+        await tx.execute(text("CREATE TABLE effects (id VARCHAR(80) PRIMARY KEY)"))
+
+
+def effect(id_: str) -> Any:
+    """The statement that is the effect."""
+    return text("INSERT INTO effects VALUES (:id)").bindparams(id=id_)
+
+
+async def test_an_event_goes_through_two_consumers_once(database_url: str) -> None:
+    """Published twice under one id, it has one effect, and what that publishes arrives."""
+    app, arrived = Onefold(database_url), asyncio.Event()
+
+    @app.consumer("orders.placed", name="reserve")
+    async def reserve(event: Event, tx: HandlerTransaction) -> None:
+        await tx.execute(effect(event.id))
+        await tx.publish("stock.reserved", {"order": event.id})
+
+    @app.consumer("stock.reserved", name="tell")
+    async def tell(event: Event, tx: HandlerTransaction) -> None:
+        await tx.execute(effect(f"told {event.data['order']}"))
+        assert event.causation_id == "order-1"
+        arrived.set()
+
+    async with app.running() as worker:
+        await prepared(app)
+        await app.publish("orders.placed", {}, id="order-1")
+        await app.publish("orders.placed", {}, id="order-1")
+        await asyncio.wait_for(arrived.wait(), WAIT_S)
+        await worker.drain()
+        assert await rows(app) == ["order-1", "told order-1"]
+
+
+async def test_a_plain_function_is_a_handler_too(sqlite_url: str) -> None:
+    """It runs in a thread, and its writes are in the same transaction."""
+    app, done = Onefold(sqlite_url), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @app.consumer("t", name="plain")
+    def plain(event: Event, tx: SyncTransaction) -> None:
+        tx.execute(effect(event.id))
+        loop.call_soon_threadsafe(done.set)
+
+    async with app.running() as worker:
+        await prepared(app)
+        await app.publish("t", {}, id="one")
+        await asyncio.wait_for(done.wait(), WAIT_S)
+        await worker.drain()
+        assert await rows(app) == ["one"]
+
+
+async def test_a_batch_handler_gets_a_polls_events_together(sqlite_url: str) -> None:
+    """It writes them set-based, each once."""
+    app, done = Onefold(sqlite_url), asyncio.Event()
+
+    @app.batch_consumer("t", name="all at once")
+    async def together(events: list[Event], tx: HandlerTransaction) -> None:
+        for event in events:
+            await tx.execute(effect(event.id))
+        if any(event.id == "9" for event in events):
+            done.set()
+
+    async with app.running() as worker:
+        await prepared(app)
+        for number in range(10):
+            await app.publish("t", {}, key="k", id=str(number))
+        await asyncio.wait_for(done.wait(), WAIT_S)
+        await worker.drain()
+        assert await rows(app) == [str(number) for number in range(10)]
+
+
+async def test_a_dead_letter_is_applied_when_its_replay_is_asked_for(sqlite_url: str) -> None:
+    """A message that could not succeed can, once its cause is gone, and counts once."""
+    app, failed, done = Onefold(sqlite_url), asyncio.Event(), asyncio.Event()
+    broken = [True]
+
+    @app.consumer("t", name="mended later", max_attempts=1)
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        if broken:
+            failed.set()
+            raise ValueError("not yet")
+        await tx.execute(effect(event.id))
+        done.set()
+
+    async with app.running() as worker:
+        await prepared(app)
+        await app.publish("t", {}, id="one")
+        await asyncio.wait_for(failed.wait(), WAIT_S)
+        await _until_parked(app)
+        broken.clear()
+        (letter,) = await app.ledger.letters(state="parked")
+        now = app.around.clock.now()
+        await app.ledger.move([letter["id"]], to="asked", note="mended", now=now)
+        await asyncio.wait_for(done.wait(), WAIT_S)
+        await worker.drain()
+        (letter,) = await app.ledger.letters()
+        assert (await rows(app), letter["state"]) == (["one"], "replayed")
+
+
+async def _until_parked(app: Onefold) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not await app.ledger.letters(state="parked"):
+            pass  # asking lets the worker go on
+
+
+def test_names_are_taken_once_and_brokers_too(sqlite_url: str) -> None:
+    """What would apply events under a wrong name is refused at once."""
+    app = Onefold(sqlite_url)
+    app.consumer("t", name="c")(lambda event, tx: None)
+
+    with pytest.raises(InvalidSetting, match="already"):
+        app.consumer("u", name="c")(lambda event, tx: None)
+    with pytest.raises(InvalidSetting, match="no topic"):
+        app.consumer(name="d")(lambda event, tx: None)
+    with pytest.raises(InvalidSetting, match="give one of"):
+        Onefold(sqlite_url, kafka="localhost:9092", valkey="valkey://localhost")
