@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 
+import pytest
 from tests.support_kafka import FAST_GROUPS
 
 from onefold.adapters.kafka.mock import MockCluster
 from onefold.adapters.kafka.transport import KafkaTransport
 from onefold.ports.transport import Transport
 from onefold.testing.contracts.transport import Broker, TransportContract
+
+pytestmark = pytest.mark.timeout(60)  # a group takes seconds to miss a member, more under load
 
 
 class MockBroker:
@@ -32,7 +35,7 @@ class MockBroker:
 
 class TestKafkaTransportOnMock(TransportContract):
     __test__ = True
-    silence_s = 0.5
+    patience_s, silence_s = 40.0, 0.5
 
     @asynccontextmanager
     async def broker(self) -> AsyncIterator[Broker]:

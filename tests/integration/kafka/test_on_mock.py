@@ -13,6 +13,8 @@ from onefold.errors import StoreUnavailable, TooLarge
 from onefold.ports.transport import Message, Outgoing, Subscription
 from onefold.testing.contracts.transport import messages, values
 
+pytestmark = pytest.mark.timeout(60)
+
 PRODUCE = 0  # Kafka's number of that request
 
 
