@@ -1,6 +1,7 @@
 """A consumer's process dies at every boundary; no effect is lost, doubled or out of order."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -55,7 +56,7 @@ class World:
         await self._send()
         self._processes += 1  # its chance differs from that of the one before
         subscription = await self.transport.subscribe("c", ["t"])
-        spec = ConsumerSpec(name="c", topics=("t",), handler=_effect, **self._options)
+        spec = ConsumerSpec(name="c", topics=("t",), **{"handler": _effect, **self._options})
         consumer = self._build(
             spec,
             subscription=Mortal(subscription, reaper, "subscription"),
@@ -66,6 +67,9 @@ class World:
         )
         try:
             await consumer.drain()
+            while consumer.waiting:
+                self.clock.advance(timedelta(minutes=1))  # retries are due
+                await consumer.drain()
         finally:
             await subscription.kill()
 
@@ -96,6 +100,36 @@ async def test_no_death_loses_or_doubles_an_effect() -> None:
     assert {"transaction#1.commit:before", "transaction#1.commit:after"} <= set(found.deaths)
     assert "subscription.settle#1:before" in found.deaths
     assert len(found.deaths) > 20
+
+
+class Parks(World):
+    """One of its messages can never succeed."""
+
+    def __init__(self) -> None:
+        super().__init__(handler=_refuses_three, max_batch=3, max_attempts=2)
+
+    async def check(self) -> None:
+        """The failing one is parked, once; each other one has its effect, in order."""
+        effects = self.uow.committed.records["effects"]
+        assert [n for n in effects if n % 2 == 0] == [0, 2, 4], effects
+        assert [n for n in effects if n % 2] == [1, 5], effects
+        assert len(self.uow.committed.outbox) == 5, "outbox"
+        letters = await self.ledger.letters()
+        assert [letter["event_id"] for letter in letters] == [self.events[3].identity]
+
+
+async def _refuses_three(event: Event, tx: HandlerTransaction) -> None:
+    await _effect(event, tx)
+    if event.data["n"] == 3:
+        raise ValueError(event.data["n"])
+
+
+async def test_no_death_loses_a_parked_message_or_its_neighbours() -> None:
+    """Counting, retrying and parking survive every death too."""
+    found = await explore(lambda: Parks().scenario())
+
+    assert found.broken == {}
+    assert {"ledger.count#1:after", "ledger.park#1:before"} <= set(found.deaths)
 
 
 async def test_no_death_breaks_isolated_handlers() -> None:

@@ -57,11 +57,16 @@ class Mortal:
         async def call(*args: object, **named: object) -> Any:
             name = self._reaper.number(f"{self._name}.{attribute}")
             self._reaper.pass_by(f"{name}:before")
-            result = await method(*args, **named)
+            result = await method(*map(_bare, args), **named)
             self._reaper.pass_by(f"{name}:after")
             return result
 
         return call
+
+
+def _bare(argument: object) -> object:
+    """A port that takes another one, as a ledger takes a transaction, gets the real one."""
+    return argument._inner if isinstance(argument, Mortal) else argument  # noqa: SLF001 (ours)
 
 
 class MortalUnitOfWork:
