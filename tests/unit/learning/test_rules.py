@@ -408,6 +408,27 @@ def test_anki_files_are_read_with_care() -> None:
             list(anki.read(text))
 
 
+def test_anki_headers_may_come_twice() -> None:
+    """The last one holds; a reader that waited for another name would never end."""
+    twice = "#html:true\n#html:false\n#separator:Tab\n#separator:Pipe\nuno|one\n"
+
+    assert list(anki.read(twice)) == [(5, {"front": "uno", "back": "one"})]
+    with pytest.raises(InvalidInput):
+        list(anki.read('#separator:"\nuno"one\n'))
+
+
+def test_what_is_written_for_anki_is_read_back() -> None:
+    """Words that look like a header, and texts with any line's end, stay one card each."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    school, student = uuid4(), uuid4()
+    texts = [("#hash", "a\u2028b"), ("ff\x0cff", "x\x85y"), ('"q"', "1\n2")]
+    cards = [reviews.new_card(school, student, "es", w, back=back, now=now) for w, back in texts]
+
+    read = [(c["front"], c["back"]) for _, c in anki.read(anki.write(cards))]
+
+    assert read == [(card["word"], card["back"]) for card in cards]
+
+
 def test_a_blank_word_is_no_card() -> None:
     """White space alone names nothing."""
     with pytest.raises(InvalidInput):
