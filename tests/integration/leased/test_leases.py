@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from tests.contract.test_transport_sqlite import SqlBroker
 from tests.contract.test_transport_valkey import ValkeyBroker
 from tests.support_valkey import Valkey
 
-from onefold.adapters.leased import LeasedSubscription
+from onefold.adapters.leased import LeasedSubscription, LeaseStore
 from onefold.adapters.sql.transport import SqlTransport
 from onefold.adapters.valkey.connection import script
 from onefold.ports.transport import Message, Subscription
@@ -129,6 +130,49 @@ async def test_a_lost_reply_loses_no_message(streams: ValkeyBroker) -> None:
 
     assert values(lost[0] or []) == [0, 1]
     assert values(received) == [0, 1, 2, 3]
+
+
+class Stalled:
+    """A store that does not come back from reading one topic."""
+
+    def __init__(self, store: LeaseStore, topic: str) -> None:
+        self._store, self._topic = store, topic
+        self.reached = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def read(self, topic: str, *args: Any, **how: Any) -> Any:
+        if topic == self._topic:
+            self.reached.set()
+            await asyncio.Event().wait()
+        return await self._store.read(topic, *args, **how)
+
+
+async def test_a_cancelled_receive_loses_no_topic(broker: SqlBroker | ValkeyBroker) -> None:
+    """What was read of one topic while another did not answer is not passed over."""
+    silent, topic, transport = await broker.topic(1), await broker.topic(1), broker.opens()
+    await transport.publish(messages(topic, 3))
+    subscription = await transport.subscribe("g", [silent, topic])
+    store = subscription._store
+    subscription._store = stalled = Stalled(store, silent)  # type: ignore[assignment]
+
+    received: list[Message] = []
+    for _ in range(2):  # each topic comes first once
+        stalled.reached.clear()
+        reading = asyncio.create_task(subscription.receive(max_messages=100, wait_s=15))
+        waiting = asyncio.create_task(stalled.reached.wait())
+        await asyncio.wait({reading, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if reading.done():
+            received += reading.result()
+        reading.cancel()
+        await asyncio.wait({reading})
+    subscription._store = store
+
+    if not received:
+        received = await _get(subscription, 3)
+    assert values(received) == [0, 1, 2]
 
 
 async def test_foreign_and_deleted_entries(streams: ValkeyBroker) -> None:
