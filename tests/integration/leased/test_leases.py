@@ -13,7 +13,7 @@ from tests.support_valkey import Valkey
 from onefold.adapters.leased import LeasedSubscription, LeaseStore
 from onefold.adapters.sql.transport import SqlTransport
 from onefold.adapters.valkey.connection import script
-from onefold.ports.transport import Message, Subscription
+from onefold.ports.transport import Message, Partition, Subscription
 from onefold.testing.contracts.transport import messages, values
 
 
@@ -173,6 +173,22 @@ async def test_a_cancelled_receive_loses_no_topic(broker: SqlBroker | ValkeyBrok
     if not received:
         received = await _get(subscription, 3)
     assert values(received) == [0, 1, 2]
+
+
+async def test_a_lost_take_frees_the_partition(broker: SqlBroker | ValkeyBroker) -> None:
+    """A lease whose reply was lost ends by itself, however long its owner lives."""
+    topic, transport = await broker.topic(2), broker.opens()
+    await transport.publish(messages(topic, 8))
+    subscription = await transport.subscribe("g", [topic])
+    lost = Partition(topic, 1)
+    del subscription._holds[lost]  # as if the reply to `take` had not come
+
+    async with asyncio.timeout(15):
+        while lost not in subscription._holds:
+            subscription._news.clear()
+            await subscription._news.wait()
+
+    assert len(await _get(subscription, 8)) == 8
 
 
 async def test_foreign_and_deleted_entries(streams: ValkeyBroker) -> None:

@@ -51,10 +51,12 @@ class _Group:
         async with self._uow.begin() as tx:
             await self._live(tx, topic, member, now=now, ends=ends)
             await self._know(tx, topic, now=now)
-            mine = self._of(topic), shares.c.owner == member
             if held:
-                # Also what has ended: nobody took it, so nobody has begun.
-                await tx.execute(update(shares).where(*mine).values(until=ends))
+                # Also what has ended: nobody took it, so nobody has begun. Not what is in our
+                # name alone: prolonged, a lease whose reply was lost would be nobody's for ever.
+                await tx.execute(
+                    update(shares).where(self._mine(topic, member, held)).values(until=ends)
+                )
             rows = list(await tx.execute(select(shares).where(self._of(topic))))
             alive = select(members.c.member).where(
                 members.c.group_name == self._group, members.c.topic == topic
@@ -128,11 +130,10 @@ class _Group:
         self, topic: str, member: str, held: Mapping[int, int], *, leave: bool
     ) -> None:
         now = self._clock.now()
-        mine = [and_(shares.c.number == n, shares.c.fence == f) for n, f in held.items()]
         async with self._uow.begin() as tx:
-            if mine:
-                owned = and_(self._of(topic), shares.c.owner == member, or_(*mine))
-                await tx.execute(update(shares).where(owned).values(owner="", until=now))
+            if held:
+                mine = self._mine(topic, member, held)
+                await tx.execute(update(shares).where(mine).values(owner="", until=now))
             if leave:
                 gone = and_(
                     members.c.group_name == self._group,
@@ -143,6 +144,11 @@ class _Group:
 
     def _of(self, topic: str) -> Any:
         return and_(shares.c.group_name == self._group, shares.c.topic == topic)
+
+    def _mine(self, topic: str, member: str, held: Mapping[int, int]) -> Any:
+        """The leases that *member* knows it holds, under those fences."""
+        fenced = [and_(shares.c.number == n, shares.c.fence == f) for n, f in held.items()]
+        return and_(self._of(topic), shares.c.owner == member, or_(*fenced))
 
     async def _live(
         self, tx: Transaction, topic: str, member: str, *, now: datetime, ends: datetime
