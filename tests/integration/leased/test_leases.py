@@ -13,6 +13,7 @@ from tests.support_valkey import Valkey
 from onefold.adapters.leased import LeasedSubscription, LeaseStore
 from onefold.adapters.sql.transport import SqlTransport
 from onefold.adapters.valkey.connection import script
+from onefold.errors import ConstraintViolated, InvalidSetting
 from onefold.ports.transport import Message, Partition, Subscription
 from onefold.testing.contracts.transport import messages, values
 
@@ -189,6 +190,20 @@ async def test_a_lost_take_frees_the_partition(broker: SqlBroker | ValkeyBroker)
             await subscription._news.wait()
 
     assert len(await _get(subscription, 8)) == 8
+
+
+async def test_a_topic_that_cannot_be_costs_itself_alone(broker: SqlBroker | ValkeyBroker) -> None:
+    """Its messages are refused one by one; what goes elsewhere in the same call is sent."""
+    topic, transport = await broker.topic(1), broker.opens()
+    impossible = "{no topic}" * 100  # a brace for Valkey, too long for PostgreSQL
+
+    outcomes = await transport.publish([*messages(impossible, 1), *messages(topic, 2)])
+
+    assert outcomes[1:] == [None, None]
+    if outcomes[0] is not None:  # SQLite takes any name
+        assert isinstance(outcomes[0], InvalidSetting | ConstraintViolated)
+    subscription = await transport.subscribe("g", [topic])
+    assert values(await _get(subscription, 2)) == [0, 1]
 
 
 async def test_foreign_and_deleted_entries(streams: ValkeyBroker) -> None:

@@ -24,7 +24,7 @@ from onefold.adapters.leased import Beat, LeasedSubscription, Settled, Share
 from onefold.adapters.sql.message_tables import members, messages, partitions, shares
 from onefold.core.clock import Clock, SystemClock
 from onefold.core.partitions import partition_of
-from onefold.errors import IllegalTransition, OnefoldError
+from onefold.errors import ConstraintViolated, IllegalTransition, OnefoldError, StoreFailed
 from onefold.ports.transport import Message, Outgoing, Partition, TransportFeatures
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 
@@ -210,16 +210,26 @@ class SqlTransport:
         return subscription
 
     async def publish(self, messages: Sequence[Outgoing]) -> Sequence[BaseException | None]:
-        """One transaction: all are durable, or none is known to be."""
+        """One transaction: all are durable, or none is known to be; bad topics cost themselves."""
         if self._closed:
             raise IllegalTransition("closed", "publish")
         if not messages:
             return []
         placed: dict[Partition, list[Outgoing]] = defaultdict(list)
+        refused: dict[str, OnefoldError] = {}
         try:
+            for topic in {message.topic for message in messages}:
+                try:
+                    await self.partitions(topic)
+                except (
+                    ConstraintViolated,
+                    StoreFailed,
+                ) as error:  # no such topic can be: the others are sent
+                    refused[topic] = error
             for message in messages:
-                number = self._number(message, await self.partitions(message.topic))
-                placed[Partition(message.topic, number)].append(message)
+                if message.topic not in refused:
+                    number = self._number(message, self._partitions[message.topic])
+                    placed[Partition(message.topic, number)].append(message)
             async with self.uow.begin() as tx:
                 for partition in sorted(placed):  # in one order, or two calls could deadlock
                     await self._append(tx, partition, placed[partition])
@@ -227,7 +237,7 @@ class SqlTransport:
             return [error] * len(messages)
         for subscription in self._subscriptions:
             subscription.wake()
-        return [None] * len(messages)
+        return [refused.get(message.topic) for message in messages]
 
     async def aclose(self) -> None:
         self._closed = True
