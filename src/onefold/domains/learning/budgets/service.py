@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from onefold.core.clock import Clock
@@ -18,6 +18,8 @@ from onefold.domains.learning.values import check_count, check_text
 from onefold.errors import Conflict, IllegalTransition, NotFound
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
+
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,12 +267,13 @@ class BudgetService:
         if student_id is not None:
             require_visible(caller, student_id)
         end = until or self._clock.now() + timedelta(microseconds=1)
+        month = min(timedelta(days=30), end - _FIRST)  # there is none before the year 1
         async with self._uow.read() as tx:
             return await store.by_model(
                 tx,
                 caller.school_id,
                 student_id=student_id or caller.student_id,
-                since=since or end - timedelta(days=30),
+                since=since or end - month,
                 until=end,
             )
 

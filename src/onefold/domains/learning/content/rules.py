@@ -25,6 +25,7 @@ from onefold.domains.learning.values import (
     check_language,
     check_object,
     check_text,
+    word_key,
     words_of,
     wrong,
 )
@@ -33,6 +34,7 @@ MAX_BODY_BYTES: Final = 256 * 1024  # UTF-8
 MAX_MATERIAL_BYTES: Final = 64 * 1024
 MAX_MATERIALS: Final = 50
 MAX_TOPICS: Final = 20
+MAX_TOPIC: Final = 50  # characters
 MAX_QUERY: Final = 200  # characters
 _LONGEST_WORD: Final = 64  # characters that count
 _AROUND: Final = 80  # characters beside a hit in an excerpt
@@ -98,15 +100,21 @@ def check_content(given: Given) -> Given:
 
 def check_topics(topics: Iterable[str]) -> tuple[str, ...]:
     """Topics by which content is filtered, exactly: `gram` does not match `grammar`."""
-    named = {topic_key(check_text(topic, "topics", longest=50)) for topic in topics}
+    named = {check_topic(topic, "topics") for topic in topics}
     if "" in named or len(named) > MAX_TOPICS:
         raise wrong("topics", "length", f"expected at most {MAX_TOPICS}, none of them blank")
     return tuple(sorted(named))
 
 
-def topic_key(topic: str) -> str:
-    """By which two topics are the same: NFC, case folded, single spaces; accents stay."""
-    return " ".join(unicodedata.normalize("NFC", topic).casefold().split())
+def check_topic(topic: str, field: str) -> str:
+    """
+    By which two topics are the same: NFC, case folded, single spaces; accents stay.
+
+    Raises:
+        InvalidInput: it is over 50 characters, before or after folding, or cannot be stored.
+    """
+    folded = word_key(check_text(topic, field, longest=MAX_TOPIC))
+    return check_text(folded, field, longest=MAX_TOPIC, shortest=0)
 
 
 def content_hash(body: str) -> bytes:
