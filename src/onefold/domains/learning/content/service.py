@@ -1,7 +1,7 @@
 """The use cases of content: one call, one transaction."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 from msgspec import Meta
@@ -18,7 +18,11 @@ from onefold.errors import NotFound
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 
-_Skipped = tuple[Annotated[int, Meta(ge=0, le=MAX_COUNT)]]
+
+class _Skipped(NamedTuple):
+    """Where a page of hits ended: how many stand before the next one."""
+
+    rows: Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 
 
 class ContentService:
@@ -123,7 +127,7 @@ class ContentService:
         """
         filters = _filters(caller, student_id, kind, language, topic)
         asked = rules.check_query(query)
-        skip = decode_cursor(cursor, _Skipped)[0] if cursor else 0
+        skip = decode_cursor(cursor, _Skipped).rows if cursor else 0
         async with self._uow.read() as tx:
             found = await store.search(
                 tx, caller.school_id, asked, skip=skip, limit=limit, **filters
@@ -131,7 +135,7 @@ class ContentService:
             rows = await _with_topics(tx, caller.school_id, found[:limit])
         for row in rows:
             row["excerpt"] = rules.excerpt(row.pop("body"), asked)
-        more = encode_cursor((skip + limit,)) if len(found) > limit else None
+        more = encode_cursor(_Skipped(skip + limit)) if len(found) > limit else None
         return Page(rows=rows, next_cursor=more)
 
     async def delete(self, caller: Principal, content_id: UUID) -> None:
