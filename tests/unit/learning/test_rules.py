@@ -1,5 +1,6 @@
 """The pure rules of learning: values, calendars, judges, plans, money."""
 
+import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -308,7 +309,7 @@ def recorded(tmp_path: Path, text: str, answer: str) -> RecordedModel:
     file = tmp_path / "recording.json"
     key = recording_key(prompt(TASK, text))
     recording = {key: {"text": answer, "input_tokens": 100, "output_tokens": 10}}
-    file.write_text(msgspec.json.encode(recording).decode())
+    file.write_text(json.dumps(recording))  # half of a surrogate pair too
     return RecordedModel(file)
 
 
@@ -329,11 +330,16 @@ async def test_a_language_model_adds_to_what_is_seen_and_is_paid(tmp_path: Path)
     assert purse.log == ["reserve", "settle 0.000120"]
 
 
+PAID = ["reserve", "settle 0.000120"]
+
+
 @pytest.mark.parametrize(
     ("text", "answer", "pays", "log"),
     [
-        ("Hello", "nonsense", True, ["reserve", "settle 0.000120"]),
-        ("Hello", '{"objectives": []}', True, ["reserve", "settle 0.000120"]),
+        ("Hello", "nonsense", True, PAID),
+        ("Hello", '{"objectives": []}', True, PAID),
+        ("Hello", '{"objectives": ["ask"], "feedback": "\\u0000"}', True, PAID),
+        ("Hello", '{"objectives": ["ask"], "feedback": "\ud800"}', True, PAID),
         ("Hello", "{}", False, ["reserve"]),
         ("not recorded", "", True, ["reserve", "release"]),
         ("Hello, a table for two", "", True, []),
