@@ -115,7 +115,7 @@ class BudgetService:
             lapse: After how long it counts no more when nobody settles.
 
         Returns:
-            The reservation, with how each budget stands.
+            The reservation, with how each budget stands, and `created`: whether it is new.
 
         Raises:
             BudgetExhausted: a budget that blocks has less left. Nothing was reserved.
@@ -135,7 +135,9 @@ class BudgetService:
             if known is not None:
                 if (known["student_id"], known["amount"]) != (student_id, wanted):
                     raise Conflict("reservation", str(reservation_id))
-                return _shown(known, await self._standings(tx, applying, now), now)
+                return _shown(known, await self._standings(tx, applying, now), now) | {
+                    "created": False
+                }
             if not applying:
                 raise NotFound("budget", f"of student {student_id}")
             standings = await self._standings(tx, applying, now)
@@ -168,7 +170,7 @@ class BudgetService:
                 await store.open_period(tx, caller.school_id, budget["id"], span)
             parts = [_hold(row, budget, span) for budget, span, _ in admitted]
             await store.insert_reservation(tx, row, parts)
-            return _shown(row, admitted, now)
+            return _shown(row, admitted, now) | {"created": True}
 
         return await in_transaction(self._uow, work)
 
