@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.contract.test_transport_sqlite import SqlBroker
-from tests.contract.test_transport_valkey import ValkeyBroker
+from tests.contract.leased import SqlBroker, ValkeyBroker
 from tests.support_valkey import Valkey
 
 from onefold.adapters.leased import LeasedSubscription, LeaseStore
@@ -156,7 +155,7 @@ async def test_a_cancelled_receive_loses_no_topic(broker: SqlBroker | ValkeyBrok
     await transport.publish(messages(topic, 3))
     subscription = await transport.subscribe("g", [silent, topic])
     store = subscription._store
-    subscription._store = stalled = Stalled(store, silent)  # type: ignore[assignment]
+    subscription._store = stalled = Stalled(store, silent)
 
     received: list[Message] = []
     for _ in range(2):  # each topic comes first once
