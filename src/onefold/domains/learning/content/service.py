@@ -119,7 +119,8 @@ class ContentService:
         Content that holds every word of *query*; see `rules` for what that means.
 
         Returns:
-            Rows with an `excerpt` around the first hit in place of the text.
+            Rows with an `excerpt` in place of the text: around the first hit within its
+            first 8,000 characters, else its beginning.
 
         Raises:
             NotFound: content of this learner does not exist for this caller.
