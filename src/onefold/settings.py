@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Self
@@ -60,6 +61,33 @@ class Settings(BaseSettings):
     learning_session_types: Annotated[
         tuple[str, ...], Field(description="Types of learning session beside the built-in ones")
     ] = ()
+    judge_url: Annotated[
+        str | None,
+        Field(
+            pattern="^https?://.",
+            description="Base URL of a chat-completions service, such as `https://host/v1`; with "
+            "it, a language model helps to judge turns, paid for by the learner's budget",
+        ),
+    ] = None
+    judge_key: Annotated[
+        SecretStr | None, Field(description="Sent to that service as a bearer token")
+    ] = None
+    judge_model: Annotated[str, Field(max_length=100, description="Which model to ask there")] = ""
+    judge_input_price: Annotated[
+        Decimal,
+        Field(
+            gt=0,
+            le=1_000_000,
+            description="Of a million tokens of prompt, in the budgets' currency; a small one for "
+            "a model that costs nothing",
+        ),
+    ] = Decimal(10)
+    judge_output_price: Annotated[
+        Decimal, Field(gt=0, le=1_000_000, description="Of a million tokens of answer")
+    ] = Decimal(30)
+    judge_wait_s: Annotated[
+        float, Field(gt=0, le=300, description="How long a turn waits for the model's answer")
+    ] = 20.0
     log_level: Annotated[
         str, Field(pattern="^(debug|info|warning|error)$", description="The least that is logged")
     ] = "info"

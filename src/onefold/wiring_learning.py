@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+import httpx
+
+from onefold.adapters.llm.chat import ChatModel
 from onefold.core.clock import Clock
 from onefold.domains.learning.analytics.service import AnalyticsService
 from onefold.domains.learning.budgets.purse import BudgetPurse
@@ -14,6 +17,7 @@ from onefold.domains.learning.service import LearningService
 from onefold.domains.learning.sessions.rules import SessionTypes
 from onefold.domains.learning.sessions.service import SessionService
 from onefold.engine.together import Together
+from onefold.errors import InvalidSetting
 from onefold.ports.language_model import LanguageModel
 from onefold.ports.turn_judge import TurnJudge
 from onefold.ports.unit_of_work import UnitOfWork
@@ -28,7 +32,8 @@ def learning_over(
     random: Callable[[int], bytes],
     model: LanguageModel | None = None,
 ) -> LearningService:
-    """Every area of learning over *uow*; with a *model*, it helps to judge turns."""
+    """Every area of learning over *uow*; with a *model*, or one set, it helps to judge turns."""
+    model = model or _model_of(settings)
     budgets = BudgetService(uow, clock=clock)
     judge: TurnJudge = LemmaJudge()
     if model is not None:
@@ -50,4 +55,29 @@ def learning_over(
         content=ContentService(uow, clock=clock),
         budgets=budgets,
         analytics=AnalyticsService(uow, clock=clock),
+    )
+
+
+def _model_of(settings: Settings) -> LanguageModel | None:
+    """The language model that is set; it keeps no connection, so there is nothing to close."""
+    if settings.judge_url is None:
+        return None
+    if not settings.judge_model:
+        raise InvalidSetting("ONEFOLD_JUDGE_MODEL", "is needed with ONEFOLD_JUDGE_URL")
+    key = settings.judge_key
+    try:
+        client = httpx.AsyncClient(
+            base_url=settings.judge_url,
+            headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+            timeout=settings.judge_wait_s,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+    except httpx.InvalidURL as wrong:
+        raise InvalidSetting("ONEFOLD_JUDGE_URL", str(wrong)) from None
+    return ChatModel(
+        client,
+        provider=client.base_url.host[:100],
+        model=settings.judge_model,
+        input_price=settings.judge_input_price,
+        output_price=settings.judge_output_price,
     )

@@ -427,6 +427,26 @@ async def test_search_means_the_same_on_both_databases(
             await found(query)
 
 
+async def test_the_longest_text_is_indexed_and_shown_in_short(
+    onefold: Installation, school: School
+) -> None:
+    """256 KiB of different Korean words are found on both databases; excerpts are bounded."""
+    content, student = onefold.learning.content, uuid4()
+    syllables = [chr(0xAC00 + 7 * n) for n in range(1500)]
+    korean = " ".join(f"{a}{b}각" for a in syllables[:160] for b in syllables[:160])
+    await content.save(school.service, student, text(korean, title="Long"))
+    late = " ".join(["begin", *["filler"] * 2000, "late"])
+    await content.save(school.service, student, text(late, title="Late"))
+
+    (found,) = (await content.search(school.service, f"{syllables[159]}{syllables[159]}각")).rows
+    (hit,) = (await content.search(school.service, "late begin")).rows
+    (deep,) = (await content.search(school.service, "late")).rows
+
+    assert len(korean.encode()) > 249 * 1024
+    assert (found["title"], hit["title"]) == ("Long", "Late")
+    assert deep["excerpt"].startswith("begin filler")
+
+
 async def test_content_is_deleted_with_all_that_hangs_on_it(
     onefold: Installation, school: School
 ) -> None:

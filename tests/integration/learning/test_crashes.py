@@ -1,6 +1,6 @@
 """Completing a scenario and settling a reservation, dying at every step of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -77,6 +77,16 @@ def scenarios_over(uow: UnitOfWork, clock: ManualClock) -> ScenarioService:
     return ScenarioService(uow, clock=clock, random=bytes, judge=LemmaJudge())
 
 
+async def is_caught(explorer: Explorer[Any], death: str) -> None:
+    """Exploring fails at a death of that name, and not at how it ends without one."""
+
+    async def anything(_: object) -> None:
+        """Holds always."""
+
+    with pytest.raises(AssertionError, match=death):
+        await replace(explorer, check=anything).explore()
+
+
 def completion(
     onefold: Installation, school: School, clock: ManualClock, act: Any = None
 ) -> Explorer[Attempt]:
@@ -136,21 +146,7 @@ async def test_the_explorer_catches_completion_in_steps(
             )
         await scenarios_over(uow, clock).complete(school.service, attempt.id)
 
-    explorer = completion(onefold, school, clock, act=in_two_commits)
-    lenient = Explorer(
-        uow=explorer.uow,
-        fresh=explorer.fresh,
-        act=explorer.act,
-        check=_anything,
-        after_death=explorer.after_death,
-    )
-
-    with pytest.raises(AssertionError, match=r"dying .* step"):
-        await lenient.explore()
-
-
-async def _anything(_: object) -> None:
-    """Holds always."""
+    await is_caught(completion(onefold, school, clock, act=in_two_commits), r"dying .* step")
 
 
 def settlement(
@@ -214,14 +210,5 @@ async def test_the_explorer_catches_settling_without_a_claim(
             ended = {"state": "released", "ended_at": clock.now()}
             await store.end_reservation(tx, school.id, case[1], ended)
 
-    explorer = settlement(onefold, school, clock, act=spend_then_end)
-    lenient = Explorer(
-        uow=explorer.uow,
-        fresh=explorer.fresh,
-        act=explorer.act,
-        check=_anything,
-        after_death=explorer.after_death,
-    )
-
-    with pytest.raises(AssertionError, match=r"dying after step .* commit of begin"):
-        await lenient.explore()
+    twin = settlement(onefold, school, clock, act=spend_then_end)
+    await is_caught(twin, r"dying after step .* commit of begin")

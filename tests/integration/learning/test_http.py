@@ -4,11 +4,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from tests.support import School, new_school
-from tests.support_learning import finish_scenario, http_client, key_of, open_session
+from tests.support_learning import finish_scenario, http_client, key_of, open_session, play_all
 
 from onefold.apps.http.app import create_app
-from onefold.domains.directory.rules import Role
+from onefold.domains.directory.rules import Role, Scope
 from onefold.domains.learning.calendar import Period
 from onefold.domains.learning.content.rules import Given, Kind
 from onefold.testing.clock import ManualClock
@@ -226,3 +227,56 @@ async def test_another_schools_key_finds_nothing(
             assert [value for value in rows.values() if value] == [], path
         cards = await client.get(f"/learners/{student}/cards", headers={"authorization": key})
         assert cards.json()["cards"] == []
+
+
+HOSTILE = [
+    ("GET", "/learners/{student}/cards?language=%00", None),
+    ("GET", "/learners/{student}/forecast?language=%00", None),
+    ("GET", "/learners/{student}/cards.csv?language=%00", None),
+    ("GET", "/content?topic=%00", None),
+    ("GET", "/content?q=sol&cursor=Wzk5OTk5OTk5OTk5OTk5OTk5OTld", None),
+    ("GET", "/classes/%00", None),
+    ("DELETE", "/scenarios/%00", None),
+    ("GET", "/budgets/history?until=0001-01-01T00:00:00Z", None),
+    ("GET", "/budgets/history?since=0001-01-01T00:00:00%2B23:59", None),
+    ("POST", "/cards", {"language": "el", "word": "\u0390" * 200}),
+    ("POST", "/content", {"kind": "note", "title": "t", "language": "de", "body": "b",
+                          "topics": ["\u00df" * 50]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"), HOSTILE, ids=[f"{m} {p[:30]}" for m, p, _ in HOSTILE]
+)
+async def test_what_cannot_be_stored_or_found_is_the_callers_to_mend(
+    onefold: Installation, school: School, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    """On both databases alike: refused by name, or nothing found; never the server's fault."""
+    student = uuid4()
+    await open_session(onefold, school, student_id=student)
+    key = await key_of(onefold, school.id, Role.ADMIN)
+    async with http_client(onefold) as client:
+        answer = await client.request(
+            method,
+            path.format(student=student),
+            json=body and body | {"student_id": str(student)},
+            headers={"authorization": key},
+        )
+
+    assert answer.status_code in {200, 404, 422}, answer.text
+
+
+async def test_a_key_that_may_only_write_completes_a_scenario(
+    onefold: Installation, school: School, clock: ManualClock
+) -> None:
+    """What was done is answered as done: what to play next is told to those who may read."""
+    begun = await onefold.learning.scenarios.start(school.service, uuid4(), "airport", "en")
+    await play_all(onefold, school, begun, clock=clock)
+    writes = await onefold.directory.create_key(
+        school.id, role=Role.SERVICE, label="writes", scopes=[Scope.LEARNING_WRITE]
+    )
+    async with http_client(onefold) as client:
+        client.headers["authorization"] = f"Bearer {writes}"
+        answer = await client.post(f"/scenarios/attempts/{begun['id']}/complete")
+
+    assert (answer.status_code, answer.json()["outcome"]) == (200, "completed")

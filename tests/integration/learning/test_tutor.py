@@ -1,5 +1,6 @@
 """A language model that judges turns out of a learner's budget, from a recording."""
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +19,7 @@ from onefold.domains.learning.scenarios import rules
 from onefold.domains.learning.scenarios.definitions import shipped
 from onefold.domains.learning.scenarios.judge import LemmaJudge, LlmJudge, prompt
 from onefold.domains.learning.scenarios.service import ScenarioService
-from onefold.errors import IllegalTransition, StoreContended
+from onefold.errors import IllegalTransition, InvalidSetting, StoreContended
 from onefold.ports.turn_judge import Task, Turn, Verdict
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
@@ -82,6 +83,80 @@ async def test_a_turn_is_paid_once_and_blocked_without_money(
     assert not await purse.reserve(turn, Decimal("0.001"))  # paid before, at another price
     assert isinstance(LlmJudge(model, purse=purse, look_first=LemmaJudge()), LlmJudge)
     await onefold.aclose()
+
+
+class ModelServer:
+    """A chat-completions service on the loopback: what it was asked, always one answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        self.asked.append(head + await reader.readexactly(length))
+        said = '{"objectives": ["greet", "table"], "feedback": "Bien."}'
+        body = msgspec.json.encode(
+            {
+                "choices": [{"message": {"content": said}}],
+                "usage": {"prompt_tokens": 200, "completion_tokens": 20},
+            }
+        )
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+
+
+async def test_a_model_that_is_set_judges_for_the_server(
+    sqlite_url: str, clock: ManualClock
+) -> None:
+    """`ONEFOLD_JUDGE_URL` is enough; a turn that is sent twice at once is asked and paid once."""
+    double = ModelServer()
+    async with await asyncio.start_server(double.answer, "127.0.0.1", 0) as server:
+        settings = Settings(
+            database_url=SecretStr(sqlite_url),
+            judge_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1",
+            judge_key=SecretStr("k3y"),
+            judge_model="small",
+            judge_input_price=Decimal(1),
+            judge_output_price=Decimal(2),
+        )
+        onefold = build(settings, clock=clock)
+        school, student = await new_school(onefold), uuid4()
+        learning, turn_id = onefold.learning, uuid4()
+        await learning.budgets.set_budget(
+            school.admin, student_id=student, period=Period.DAY, limit="1"
+        )
+        begun = await learning.scenarios.start(school.service, student, "restaurant", "es")
+        twice = [
+            learning.scenarios.turn(school.service, begun["id"], turn_id, SAID) for _ in range(2)
+        ]
+        first, second = await asyncio.gather(*twice)
+        judged = await learning.scenarios.turn(school.service, begun["id"], uuid4(), SAID)
+        (line,) = await learning.budgets.history(school.service, student_id=student)
+        (standing,) = await learning.budgets.budgets(school.service, student)
+        await onefold.aclose()
+
+    assert first == second
+    assert (judged["verdict"]["judge"], judged["verdict"]["feedback"]) == ("small", ["Bien."])
+    assert (line["provider"], line["calls"], len(double.asked)) == ("127.0.0.1", 2, 2)
+    assert (standing["spent"], standing["reserved"]) == (Decimal("0.00048"), 0)
+    assert double.asked[0].startswith(b"POST /v1/chat/completions ")
+    assert b"Bearer k3y" in double.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"judge_url": "http://127.0.0.1/v1"}, "ONEFOLD_JUDGE_MODEL"),
+        ({"judge_url": "http://host:port", "judge_model": "m"}, "ONEFOLD_JUDGE_URL"),
+    ],
+)
+def test_half_a_model_is_refused_at_the_start(
+    sqlite_url: str, wrong: dict[str, str], named: str
+) -> None:
+    """The setting that is missing or wrong is named; no lesson finds out."""
+    with pytest.raises(InvalidSetting, match=named):
+        build(Settings.load(database_url=sqlite_url, **wrong))
 
 
 class SlowJudge:
@@ -181,7 +256,6 @@ def test_a_learner_is_shown_on_the_command_line(
     sqlite_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`onefold learner` prints a table, and with --json all there is."""
-    import asyncio
 
     async def set_up() -> str:
         onefold = build(Settings(database_url=SecretStr(sqlite_url)))

@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from tests.contract.test_transport_sqlite import SqlBroker
-from tests.contract.test_transport_valkey import ValkeyBroker
+from tests.contract.leased import SqlBroker, ValkeyBroker
 from tests.support_valkey import Valkey
 
-from onefold.adapters.leased import LeasedSubscription
+from onefold.adapters.leased import LeasedSubscription, LeaseStore
 from onefold.adapters.sql.transport import SqlTransport
 from onefold.adapters.valkey.connection import script
-from onefold.ports.transport import Message, Subscription
+from onefold.errors import ConstraintViolated, InvalidSetting
+from onefold.ports.transport import Message, Partition, Subscription
 from onefold.testing.contracts.transport import messages, values
 
 
@@ -129,6 +130,79 @@ async def test_a_lost_reply_loses_no_message(streams: ValkeyBroker) -> None:
 
     assert values(lost[0] or []) == [0, 1]
     assert values(received) == [0, 1, 2, 3]
+
+
+class Stalled:
+    """A store that does not come back from reading one topic."""
+
+    def __init__(self, store: LeaseStore, topic: str) -> None:
+        self._store, self._topic = store, topic
+        self.reached = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def read(self, topic: str, *args: Any, **how: Any) -> Any:
+        if topic == self._topic:
+            self.reached.set()
+            await asyncio.Event().wait()
+        return await self._store.read(topic, *args, **how)
+
+
+async def test_a_cancelled_receive_loses_no_topic(broker: SqlBroker | ValkeyBroker) -> None:
+    """What was read of one topic while another did not answer is not passed over."""
+    silent, topic, transport = await broker.topic(1), await broker.topic(1), broker.opens()
+    await transport.publish(messages(topic, 3))
+    subscription = await transport.subscribe("g", [silent, topic])
+    store = subscription._store
+    subscription._store = stalled = Stalled(store, silent)
+
+    received: list[Message] = []
+    for _ in range(2):  # each topic comes first once
+        stalled.reached.clear()
+        reading = asyncio.create_task(subscription.receive(max_messages=100, wait_s=15))
+        waiting = asyncio.create_task(stalled.reached.wait())
+        await asyncio.wait({reading, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if reading.done():
+            received += reading.result()
+        reading.cancel()
+        await asyncio.wait({reading})
+    subscription._store = store
+
+    if not received:
+        received = await _get(subscription, 3)
+    assert values(received) == [0, 1, 2]
+
+
+async def test_a_lost_take_frees_the_partition(broker: SqlBroker | ValkeyBroker) -> None:
+    """A lease whose reply was lost ends by itself, however long its owner lives."""
+    topic, transport = await broker.topic(2), broker.opens()
+    await transport.publish(messages(topic, 8))
+    subscription = await transport.subscribe("g", [topic])
+    lost = Partition(topic, 1)
+    del subscription._holds[lost]  # as if the reply to `take` had not come
+
+    async with asyncio.timeout(15):
+        while lost not in subscription._holds:
+            subscription._news.clear()
+            await subscription._news.wait()
+
+    assert len(await _get(subscription, 8)) == 8
+
+
+async def test_a_topic_that_cannot_be_costs_itself_alone(broker: SqlBroker | ValkeyBroker) -> None:
+    """Its messages are refused one by one; what goes elsewhere in the same call is sent."""
+    topic, transport = await broker.topic(1), broker.opens()
+    impossible = "{no topic}" * 100  # a brace for Valkey, too long for PostgreSQL
+
+    outcomes = await transport.publish([*messages(impossible, 1), *messages(topic, 2)])
+
+    assert outcomes[1:] == [None, None]
+    if outcomes[0] is not None:  # SQLite takes any name
+        assert isinstance(outcomes[0], InvalidSetting | ConstraintViolated)
+    subscription = await transport.subscribe("g", [topic])
+    assert values(await _get(subscription, 2)) == [0, 1]
 
 
 async def test_foreign_and_deleted_entries(streams: ValkeyBroker) -> None:

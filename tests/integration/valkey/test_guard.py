@@ -276,3 +276,26 @@ async def test_a_connection_lost_within_a_call_is_tried_once_more(valkey: Valkey
     assert cut.is_set()
     assert held == again
     assert held.attempt == 1
+
+
+async def test_many_callers_wait_once_for_a_silent_server(valkey: Valkey) -> None:
+    """Who waits for another task's attempt to connect waits no longer than for its own."""
+    silent = asyncio.Event()
+
+    async def never_greets(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await silent.wait()
+        writer.close()
+
+    async with _listening(never_greets) as port:
+        server = connect(f"valkey://127.0.0.1:{port}/1", wait_s=0.3)
+        guard = ValkeyGuard(server, prefix=valkey.prefix)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        calls = [claim_one(guard, claim_of(f"event {n}")) for n in range(20)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        took_s = loop.time() - began
+        silent.set()
+        await server.aclose()
+
+    assert {type(answer) for answer in answers} == {StoreUnavailable}
+    assert took_s < 3  # one after the other they waited for six seconds

@@ -21,13 +21,17 @@ def model(answer: httpx.Response) -> ChatModel:
     )
 
 
+def using(prompt: int, completion: int) -> dict[str, object]:
+    """What a server answers."""
+    return {
+        "choices": [{"message": {"content": "{}"}}],
+        "usage": {"prompt_tokens": prompt, "completion_tokens": completion},
+    }
+
+
 async def test_an_answer_is_read_with_what_it_used() -> None:
     """Text and tokens; the price is exact and rounded up at the ninth decimal."""
-    body = {
-        "choices": [{"message": {"content": "{}"}}],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 3},
-    }
-    chat = model(httpx.Response(200, json=body))
+    chat = model(httpx.Response(200, json=using(11, 3)))
 
     found = await chat.complete("hello", max_tokens=5)
 
@@ -38,9 +42,15 @@ async def test_an_answer_is_read_with_what_it_used() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [httpx.Response(500), httpx.Response(200, text="?"), httpx.Response(200, json={"usage": 1})],
+    [
+        httpx.Response(500),
+        httpx.Response(200, text="?"),
+        httpx.Response(200, json={"usage": 1}),
+        httpx.Response(200, json=using(-1, 3)),
+        httpx.Response(200, json=using(11, 2**40)),
+    ],
 )
 async def test_no_usable_answer_is_unavailable(answer: httpx.Response) -> None:
-    """An error, no JSON, or JSON of another shape: none of them leaks as something else."""
+    """An error, no JSON, another shape, impossible numbers: none leaks as something else."""
     with pytest.raises(ServerUnavailable):
         await model(answer).complete("hello", max_tokens=5)

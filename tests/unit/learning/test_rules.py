@@ -1,5 +1,6 @@
 """The pure rules of learning: values, calendars, judges, plans, money."""
 
+import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -308,7 +309,7 @@ def recorded(tmp_path: Path, text: str, answer: str) -> RecordedModel:
     file = tmp_path / "recording.json"
     key = recording_key(prompt(TASK, text))
     recording = {key: {"text": answer, "input_tokens": 100, "output_tokens": 10}}
-    file.write_text(msgspec.json.encode(recording).decode())
+    file.write_text(json.dumps(recording))  # half of a surrogate pair too
     return RecordedModel(file)
 
 
@@ -329,11 +330,16 @@ async def test_a_language_model_adds_to_what_is_seen_and_is_paid(tmp_path: Path)
     assert purse.log == ["reserve", "settle 0.000120"]
 
 
+PAID = ["reserve", "settle 0.000120"]
+
+
 @pytest.mark.parametrize(
     ("text", "answer", "pays", "log"),
     [
-        ("Hello", "nonsense", True, ["reserve", "settle 0.000120"]),
-        ("Hello", '{"objectives": []}', True, ["reserve", "settle 0.000120"]),
+        ("Hello", "nonsense", True, PAID),
+        ("Hello", '{"objectives": []}', True, PAID),
+        ("Hello", '{"objectives": ["ask"], "feedback": "\\u0000"}', True, PAID),
+        ("Hello", '{"objectives": ["ask"], "feedback": "\ud800"}', True, PAID),
         ("Hello", "{}", False, ["reserve"]),
         ("not recorded", "", True, ["reserve", "release"]),
         ("Hello, a table for two", "", True, []),
@@ -406,6 +412,27 @@ def test_anki_files_are_read_with_care() -> None:
     for text in ("#columns:Word\nx", 'a,"b" c\n', '"open'):
         with pytest.raises(InvalidInput):
             list(anki.read(text))
+
+
+def test_anki_headers_may_come_twice() -> None:
+    """The last one holds; a reader that waited for another name would never end."""
+    twice = "#html:true\n#html:false\n#separator:Tab\n#separator:Pipe\nuno|one\n"
+
+    assert list(anki.read(twice)) == [(5, {"front": "uno", "back": "one"})]
+    with pytest.raises(InvalidInput):
+        list(anki.read('#separator:"\nuno"one\n'))
+
+
+def test_what_is_written_for_anki_is_read_back() -> None:
+    """Words that look like a header, and texts with any line's end, stay one card each."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    school, student = uuid4(), uuid4()
+    texts = [("#hash", "a\u2028b"), ("ff\x0cff", "x\x85y"), ('"q"', "1\n2")]
+    cards = [reviews.new_card(school, student, "es", w, back=back, now=now) for w, back in texts]
+
+    read = [(c["front"], c["back"]) for _, c in anki.read(anki.write(cards))]
+
+    assert read == [(card["word"], card["back"]) for card in cards]
 
 
 def test_a_blank_word_is_no_card() -> None:

@@ -9,6 +9,7 @@ from onefold.errors import ServerUnavailable
 from onefold.ports.language_model import Completion
 
 _MILLION: Final = 1_000_000
+_MOST_TOKENS: Final = 100 * _MILLION  # beyond it an answer is no answer, and costs too much
 
 
 class ChatModel:
@@ -65,8 +66,8 @@ class ChatModel:
 
 def _read(body: Any) -> Completion:
     used = body["usage"]
-    return Completion(
-        text=str(body["choices"][0]["message"]["content"]),
-        input_tokens=int(used["prompt_tokens"]),
-        output_tokens=int(used["completion_tokens"]),
-    )
+    tokens = int(used["prompt_tokens"]), int(used["completion_tokens"])
+    if not all(0 <= count <= _MOST_TOKENS for count in tokens):
+        raise ValueError("no such numbers of tokens")
+    text = str(body["choices"][0]["message"]["content"])
+    return Completion(text=text, input_tokens=tokens[0], output_tokens=tokens[1])

@@ -24,7 +24,7 @@ from onefold.adapters.leased import Beat, LeasedSubscription, Settled, Share
 from onefold.adapters.sql.message_tables import members, messages, partitions, shares
 from onefold.core.clock import Clock, SystemClock
 from onefold.core.partitions import partition_of
-from onefold.errors import IllegalTransition, OnefoldError
+from onefold.errors import ConstraintViolated, IllegalTransition, OnefoldError, StoreFailed
 from onefold.ports.transport import Message, Outgoing, Partition, TransportFeatures
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 
@@ -51,10 +51,12 @@ class _Group:
         async with self._uow.begin() as tx:
             await self._live(tx, topic, member, now=now, ends=ends)
             await self._know(tx, topic, now=now)
-            mine = self._of(topic), shares.c.owner == member
             if held:
-                # Also what has ended: nobody took it, so nobody has begun.
-                await tx.execute(update(shares).where(*mine).values(until=ends))
+                # Also what has ended: nobody took it, so nobody has begun. Not what is in our
+                # name alone: prolonged, a lease whose reply was lost would be nobody's for ever.
+                await tx.execute(
+                    update(shares).where(self._mine(topic, member, held)).values(until=ends)
+                )
             rows = list(await tx.execute(select(shares).where(self._of(topic))))
             alive = select(members.c.member).where(
                 members.c.group_name == self._group, members.c.topic == topic
@@ -128,11 +130,10 @@ class _Group:
         self, topic: str, member: str, held: Mapping[int, int], *, leave: bool
     ) -> None:
         now = self._clock.now()
-        mine = [and_(shares.c.number == n, shares.c.fence == f) for n, f in held.items()]
         async with self._uow.begin() as tx:
-            if mine:
-                owned = and_(self._of(topic), shares.c.owner == member, or_(*mine))
-                await tx.execute(update(shares).where(owned).values(owner="", until=now))
+            if held:
+                mine = self._mine(topic, member, held)
+                await tx.execute(update(shares).where(mine).values(owner="", until=now))
             if leave:
                 gone = and_(
                     members.c.group_name == self._group,
@@ -143,6 +144,11 @@ class _Group:
 
     def _of(self, topic: str) -> Any:
         return and_(shares.c.group_name == self._group, shares.c.topic == topic)
+
+    def _mine(self, topic: str, member: str, held: Mapping[int, int]) -> Any:
+        """The leases that *member* knows it holds, under those fences."""
+        fenced = [and_(shares.c.number == n, shares.c.fence == f) for n, f in held.items()]
+        return and_(self._of(topic), shares.c.owner == member, or_(*fenced))
 
     async def _live(
         self, tx: Transaction, topic: str, member: str, *, now: datetime, ends: datetime
@@ -204,16 +210,26 @@ class SqlTransport:
         return subscription
 
     async def publish(self, messages: Sequence[Outgoing]) -> Sequence[BaseException | None]:
-        """One transaction: all are durable, or none is known to be."""
+        """One transaction: all are durable, or none is known to be; bad topics cost themselves."""
         if self._closed:
             raise IllegalTransition("closed", "publish")
         if not messages:
             return []
         placed: dict[Partition, list[Outgoing]] = defaultdict(list)
+        refused: dict[str, OnefoldError] = {}
         try:
+            for topic in {message.topic for message in messages}:
+                try:
+                    await self.partitions(topic)
+                except (
+                    ConstraintViolated,
+                    StoreFailed,
+                ) as error:  # no such topic can be: the others are sent
+                    refused[topic] = error
             for message in messages:
-                number = self._number(message, await self.partitions(message.topic))
-                placed[Partition(message.topic, number)].append(message)
+                if message.topic not in refused:
+                    number = self._number(message, self._partitions[message.topic])
+                    placed[Partition(message.topic, number)].append(message)
             async with self.uow.begin() as tx:
                 for partition in sorted(placed):  # in one order, or two calls could deadlock
                     await self._append(tx, partition, placed[partition])
@@ -221,7 +237,7 @@ class SqlTransport:
             return [error] * len(messages)
         for subscription in self._subscriptions:
             subscription.wake()
-        return [None] * len(messages)
+        return [refused.get(message.topic) for message in messages]
 
     async def aclose(self) -> None:
         self._closed = True

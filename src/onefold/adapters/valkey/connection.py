@@ -6,7 +6,8 @@ callers wait for the network together and not for each other. The client library
 connection and then only looks on: its pool and its streams took two to three times the
 processor time of a call (benchmarks/guard.py).
 
-Everything sent here may be sent again: the scripts give the same answer to the same lease.
+Everything sent here may be sent again: the scripts give the same answer to the same lease,
+and a message that was appended twice has one event id.
 """
 
 import asyncio
@@ -266,14 +267,14 @@ class ValkeyServer:
             raise
 
     async def _opened(self) -> _Line:
-        async with self._opening:
+        # The greetings too, and the wait for another task's: or they would add up.
+        async with asyncio.timeout(self._wait_s), self._opening:
             if self._line is not None and self._line.open:  # another task was faster
                 return self._line
             await self.aclose()
             connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             try:
-                async with asyncio.timeout(self._wait_s):  # the greetings too
-                    await connection.connect()
+                await connection.connect()
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise

@@ -234,8 +234,13 @@ class ValkeyTransport:
         messages: Sequence[Outgoing],
         outcomes: list[BaseException | None],
     ) -> None:
-        failed: BaseException | None = None
-        partitions = await self.partitions(topic)
+        failed: OnefoldError | None = None
+        try:
+            partitions = await self.partitions(topic)
+        except OnefoldError as error:  # of this topic alone: the others are sent
+            for index in indices:
+                outcomes[index] = error
+            return
         streams = [self.keys(topic).stream(number) for number in range(partitions)]
         broken: dict[int, BaseException] = {}
         for call in _calls(indices, messages):

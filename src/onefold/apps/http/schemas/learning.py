@@ -1,7 +1,7 @@
 """Learning on the wire: what is read, and what is answered."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
@@ -293,7 +293,12 @@ def reservation(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def aware(instant: datetime | None, field: str) -> datetime | None:
-    """*instant*, when it has an offset; else `InvalidInput`."""
-    if instant is not None and instant.tzinfo is None:
+    """*instant* in UTC, when it has an offset and a year there; else `InvalidInput`."""
+    if instant is None:
+        return None
+    if instant.tzinfo is None:
         raise wrong(field, "naive_timestamp", "has no offset; add Z or +hh:mm")
-    return instant
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise wrong(field, "bounds", "lies beyond the years 1 to 9999 of UTC") from None

@@ -18,7 +18,7 @@ from onefold.domains.learning.reviews import store as review_store
 from onefold.domains.learning.scenarios import store as scenario_store
 from onefold.domains.learning.sessions import store as session_store
 from onefold.domains.learning.sessions.service import share_of
-from onefold.domains.learning.values import wrong
+from onefold.domains.learning.values import check_text, wrong
 from onefold.errors import NotFound
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
@@ -84,6 +84,7 @@ class AnalyticsService:
             NotFound: the school has no pupils in such a class.
         """
         require_staff(caller, Scope.LEARNING_READ)
+        check_text(class_name, "class_name", longest=100)
         now = self._clock.now()
         async with self._uow.read() as tx:
             pupils = await store.class_of(tx, caller.school_id, class_name)

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from onefold.core.ids import derived_id
 from onefold.domains.directory.rules import Principal, Role, Scope
-from onefold.domains.learning.budgets.rules import ReservationState
 from onefold.domains.learning.budgets.service import BudgetService, Usage
 from onefold.errors import BudgetExhausted, Conflict, NotFound
 from onefold.ports.language_model import Completion, LanguageModel
@@ -14,8 +13,8 @@ from onefold.ports.turn_judge import Turn
 
 class BudgetPurse:
     """
-    See `scenarios.judge.Purse`. A turn pays once, however often it is judged: its
-    reservation's id follows from the turn's.
+    See `scenarios.judge.Purse`. A turn asks and pays once, however often it is judged, and
+    by how many at once: its reservation's id follows from the turn's.
     """
 
     def __init__(self, budgets: BudgetService) -> None:
@@ -28,7 +27,7 @@ class BudgetPurse:
             )
         except (BudgetExhausted, Conflict, NotFound):
             return False
-        return bool(found["state"] == ReservationState.RESERVED)
+        return bool(found["created"])
 
     async def settle(
         self, turn: Turn, cost: Decimal, model: LanguageModel, used: Completion

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from onefold.core.clock import Clock
@@ -18,6 +18,8 @@ from onefold.domains.learning.values import check_count, check_text
 from onefold.errors import Conflict, IllegalTransition, NotFound
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
+
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +115,7 @@ class BudgetService:
             lapse: After how long it counts no more when nobody settles.
 
         Returns:
-            The reservation, with how each budget stands.
+            The reservation, with how each budget stands, and `created`: whether it is new.
 
         Raises:
             BudgetExhausted: a budget that blocks has less left. Nothing was reserved.
@@ -133,7 +135,9 @@ class BudgetService:
             if known is not None:
                 if (known["student_id"], known["amount"]) != (student_id, wanted):
                     raise Conflict("reservation", str(reservation_id))
-                return _shown(known, await self._standings(tx, applying, now), now)
+                return _shown(known, await self._standings(tx, applying, now), now) | {
+                    "created": False
+                }
             if not applying:
                 raise NotFound("budget", f"of student {student_id}")
             standings = await self._standings(tx, applying, now)
@@ -166,7 +170,7 @@ class BudgetService:
                 await store.open_period(tx, caller.school_id, budget["id"], span)
             parts = [_hold(row, budget, span) for budget, span, _ in admitted]
             await store.insert_reservation(tx, row, parts)
-            return _shown(row, admitted, now)
+            return _shown(row, admitted, now) | {"created": True}
 
         return await in_transaction(self._uow, work)
 
@@ -265,12 +269,13 @@ class BudgetService:
         if student_id is not None:
             require_visible(caller, student_id)
         end = until or self._clock.now() + timedelta(microseconds=1)
+        month = min(timedelta(days=30), end - _FIRST)  # there is none before the year 1
         async with self._uow.read() as tx:
             return await store.by_model(
                 tx,
                 caller.school_id,
                 student_id=student_id or caller.student_id,
-                since=since or end - timedelta(days=30),
+                since=since or end - month,
                 until=end,
             )
 

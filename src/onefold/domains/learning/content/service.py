@@ -1,8 +1,10 @@
 """The use cases of content: one call, one transaction."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
+
+from msgspec import Meta
 
 from onefold.core.clock import Clock
 from onefold.core.cursor import decode_cursor, encode_cursor
@@ -11,10 +13,16 @@ from onefold.domains.learning.content import rules, store
 from onefold.domains.learning.content.rules import Given, Kind
 from onefold.domains.learning.paging import Page, Place, page, read_place
 from onefold.domains.learning.people import require_learner, require_visible
-from onefold.domains.learning.values import check_language
+from onefold.domains.learning.values import MAX_COUNT, check_language
 from onefold.errors import NotFound
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
+
+
+class _Skipped(NamedTuple):
+    """Where a page of hits ended: how many stand before the next one."""
+
+    rows: Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 
 
 class ContentService:
@@ -111,7 +119,8 @@ class ContentService:
         Content that holds every word of *query*; see `rules` for what that means.
 
         Returns:
-            Rows with an `excerpt` around the first hit in place of the text.
+            Rows with an `excerpt` in place of the text: around the first hit within its
+            first 8,000 characters, else its beginning.
 
         Raises:
             NotFound: content of this learner does not exist for this caller.
@@ -119,15 +128,15 @@ class ContentService:
         """
         filters = _filters(caller, student_id, kind, language, topic)
         asked = rules.check_query(query)
-        skip = decode_cursor(cursor, tuple[int])[0] if cursor else 0
+        skip = decode_cursor(cursor, _Skipped).rows if cursor else 0
         async with self._uow.read() as tx:
             found = await store.search(
-                tx, caller.school_id, asked, skip=max(skip, 0), limit=limit, **filters
+                tx, caller.school_id, asked, skip=skip, limit=limit, **filters
             )
             rows = await _with_topics(tx, caller.school_id, found[:limit])
         for row in rows:
             row["excerpt"] = rules.excerpt(row.pop("body"), asked)
-        more = encode_cursor((skip + limit,)) if len(found) > limit else None
+        more = encode_cursor(_Skipped(skip + limit)) if len(found) > limit else None
         return Page(rows=rows, next_cursor=more)
 
     async def delete(self, caller: Principal, content_id: UUID) -> None:
@@ -172,7 +181,7 @@ def _filters(
         "student_id": student_id or caller.student_id,
         "kind": kind.value if kind else None,
         "language": check_language(language) if language is not None else None,
-        "topic": rules.topic_key(topic) if topic is not None else None,
+        "topic": rules.check_topic(topic, "topic") if topic is not None else None,
     }
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, delete, func, select, text, update
 
-from onefold.domains.learning.content.rules import fts5_query, tsquery
+from onefold.domains.learning.content.rules import LOOKED_THROUGH, fts5_query, tsquery
 from onefold.domains.learning.content.tables import content, materials, topics
 from onefold.domains.learning.paging import Place, newest, page_size
 from onefold.ports.tables import Row, row_of, rows_of
@@ -133,13 +133,14 @@ async def search(
     limit: int,
     **filters: Any,
 ) -> Sequence[Row]:
-    """Content that holds every word: hits in titles first, then the newest."""
+    """Content that holds every word, with its beginning: hits in titles first, then the newest."""
     dialect = tx.features.name
     if dialect == "sqlite":
         words = {"anywhere": fts5_query(asked), "in_title": fts5_query(asked, "title_words")}
     else:
         words = {"anywhere": tsquery(asked), "in_title": tsquery(asked)}
-    query = _narrowed(select(*_SHOWN), school_id, **filters)
+    beginning = func.substr(content.c.body, 1, LOOKED_THROUGH).label("body")
+    query = _narrowed(select(*_LISTED, beginning), school_id, **filters)
     query = query.where(text(_FOUND[dialect]).bindparams(anywhere=words["anywhere"])).order_by(
         text(f"CASE WHEN {_IN_TITLE[dialect]} THEN 0 ELSE 1 END").bindparams(
             in_title=words["in_title"]

@@ -11,6 +11,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any, Final
 
 from onefold.domains.learning.reviews.scheduling import EASE, Scheduler
@@ -29,7 +30,8 @@ def write(cards: Iterable[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     out.write("#separator:Comma\n#html:false\n")
     out.write(f"#columns:{','.join(COLUMNS)}\n#tags column:3\n")
-    lines = csv.writer(out, lineterminator="\n")
+    # All quoted: a word that begins with `#` would be read as a header, U+2028 as a line's end.
+    lines = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for card in cards:
         sm2 = card["scheduler"] == Scheduler.SM2
         memory = card["memory"]
@@ -55,29 +57,30 @@ def read(text: str) -> Iterator[tuple[int, dict[str, str]]]:
     Without a `#columns` header the first two columns are front and back.
 
     Raises:
-        InvalidInput: there is no front column, or quotes do not match.
+        InvalidInput: there is no front column, the separator is a quote, or quotes do not match.
     """
-    headers: dict[str, str] = {}
-    lines = text.lstrip("\ufeff").splitlines(keepends=True)
-    while len(headers) < len(lines) and lines[len(headers)].startswith("#"):
-        name, _, value = lines[len(headers)][1:].strip().partition(":")
-        headers[name.lower()] = value
+    lines = list(io.StringIO(text.lstrip("\ufeff"), newline=""))
+    opening = list(takewhile(lambda line: line.startswith("#"), lines))
+    said = (line[1:].strip().partition(":") for line in opening)
+    headers = {name.lower(): value for name, _, value in said}
     separator = headers.get("separator", "tab" if "\t" in "".join(lines[:9]) else "comma")
     delimiter = _SEPARATORS.get(separator.lower(), separator[:1] or ",")
+    if delimiter == '"':
+        raise wrong("separator", "separator", "expected one that is no quote, such as Comma")
     named = headers.get("columns", "front,back").lower()
     columns = next(csv.reader([named], delimiter=delimiter if delimiter in named else ","))
     if "front" not in columns:
         raise wrong("columns", "columns", "expected a column named Front")
-    body = csv.reader(lines[len(headers) :], delimiter=delimiter, strict=True)
+    body = csv.reader(lines[len(opening) :], delimiter=delimiter, strict=True)
     try:
         for cells in body:
             if any(cell.strip() for cell in cells):
                 yield (
-                    len(headers) + body.line_num,
+                    len(opening) + body.line_num,
                     dict(zip(columns, (c.strip() for c in cells), strict=False)),
                 )
     except csv.Error as error:
-        raise wrong(f"line {len(headers) + body.line_num}", "csv", str(error)) from None
+        raise wrong(f"line {len(opening) + body.line_num}", "csv", str(error)) from None
 
 
 def read_due(text: str) -> datetime | None:

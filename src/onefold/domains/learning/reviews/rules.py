@@ -68,6 +68,7 @@ def new_card(
     shown = " ".join(check_text(word, "word", longest=MAX_WORD).split())
     if not shown:
         raise wrong("word", "length", "is blank")
+    key = check_text(word_key(word), "word", longest=2 * MAX_WORD)  # folding may lengthen it
     check_text(back, "back", longest=MAX_BACK, shortest=0)
     remembered = dict(memory) if memory is not None else new_memory(scheduler)
     return {
@@ -76,7 +77,7 @@ def new_card(
         "student_id": student_id,
         "language": language,
         "word": shown,
-        "word_key": word_key(word),
+        "word_key": key,
         "back": back,
         "source_kind": source.value,
         "source_id": source_id,

@@ -182,6 +182,8 @@ class ReviewService:
         """Cards due on each of the next *days* of the learner's own calendar."""
         caller.require(Scope.LEARNING_READ)
         require_visible(caller, student_id)
+        if language is not None:
+            check_language(language)
         now = self._clock.now()
         async with self._uow.read() as tx:
             zone = await learner_days.zone(tx, caller.school_id, student_id)
@@ -197,6 +199,8 @@ class ReviewService:
         """A learner's cards as a file that Anki reads."""
         caller.require(Scope.LEARNING_READ)
         require_visible(caller, student_id)
+        if language is not None:
+            check_language(language)
         async with self._uow.read() as tx:
             found = await store.all_cards(tx, caller.school_id, student_id, language=language)
         return anki.write(found)

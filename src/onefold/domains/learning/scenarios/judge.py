@@ -1,14 +1,13 @@
 """Two judges of a turn: one that looks, and one that asks a language model within a budget."""
 
 from decimal import Decimal
-from typing import Annotated, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
-from msgspec import Meta
 
 from onefold.domains.learning.scenarios.lemma import found_in
-from onefold.domains.learning.values import words_of
-from onefold.errors import ServerUnavailable
+from onefold.domains.learning.values import check_text, words_of
+from onefold.errors import InvalidInput, ServerUnavailable
 from onefold.ports.language_model import Completion, LanguageModel
 from onefold.ports.turn_judge import Task, Turn, TurnJudge, Verdict
 
@@ -60,7 +59,11 @@ class Purse(Protocol):
     """Pays for calls: what a budget blocks is not called."""
 
     async def reserve(self, turn: Turn, amount: Decimal) -> bool:
-        """Set money aside for a call on behalf of *turn*; False when the budget blocks it."""
+        """
+        Set money aside for a call on behalf of *turn*.
+
+        True once for a turn; False when the budget blocks it, or another call has asked.
+        """
         ...
 
     async def settle(
@@ -78,7 +81,7 @@ class _Said(msgspec.Struct):
     """What a model is asked to answer."""
 
     objectives: list[str]
-    feedback: Annotated[str, Meta(max_length=500)] = ""
+    feedback: str = ""
 
 
 class LlmJudge:
@@ -88,7 +91,8 @@ class LlmJudge:
     The model can only add to what is found by looking, and only objectives of the task. When
     the budget blocks, the model does not answer or answers nonsense, the look alone counts.
 
-    Limit: a call whose answer was lost is given back, though the provider may charge for it.
+    Limit: a call whose answer was lost is given back, though the provider may charge for it;
+    a turn that is sent again while the model thinks counts by the look alone.
     """
 
     def __init__(self, model: LanguageModel, *, purse: Purse, look_first: TurnJudge) -> None:
@@ -133,7 +137,8 @@ def _with_answer(task: Task, seen: Verdict, text: str, model: str) -> Verdict:
     begin, end = text.find("{"), text.rfind("}")
     try:
         said = msgspec.json.decode(text[begin : end + 1].encode(), type=_Said)
-    except msgspec.MsgspecError:
+        check_text(said.feedback, "feedback", longest=500, shortest=0)
+    except (msgspec.MsgspecError, UnicodeError, InvalidInput):
         return seen
     achieved = {*seen.objectives, *said.objectives}
     return Verdict(

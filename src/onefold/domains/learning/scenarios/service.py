@@ -177,6 +177,7 @@ class ScenarioService:
             NotFound: the school has no live scenario of its own of that id.
         """
         require_staff(caller, Scope.LEARNING_MANAGE)
+        check_text(scenario_id, "scenario_id", longest=100)
 
         async def work(tx: Transaction) -> bool:
             return await store.retire(tx, caller.school_id, scenario_id, now=self._clock.now())

@@ -67,7 +67,7 @@ async def reserve(onefold: Served, caller: Caller, body: Body) -> Reply:
         given.amount,
         lapse=timedelta(seconds=given.lapse_s),
     )
-    return Reply(schema.reservation(made), status_code=201)
+    return Reply(schema.reservation(made), status_code=201 if made["created"] else 200)
 
 
 @router.post(

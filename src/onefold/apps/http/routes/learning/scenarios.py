@@ -8,6 +8,7 @@ from onefold.apps.http.auth import Caller, Served
 from onefold.apps.http.replies import Reply
 from onefold.apps.http.routes.learning.shared import Body, Cursor, Limit
 from onefold.apps.http.schemas import learning as schema
+from onefold.domains.directory.rules import Scope
 
 router = APIRouter(prefix="/scenarios", tags=["learning: scenarios"])
 
@@ -100,7 +101,9 @@ async def take_turn(attempt_id: UUID, onefold: Served, caller: Caller, body: Bod
 async def complete(attempt_id: UUID, onefold: Served, caller: Caller) -> Reply:
     """End an attempt whose phases are all done; again answers the first result."""
     ended = await onefold.learning.scenarios.complete(caller, attempt_id)
-    next_ = await onefold.learning.scenarios.recommendations(caller, attempt_id)
+    # It is done: who may not read what is left to play is not refused for that.
+    may_read = Scope.LEARNING_READ in caller.scopes
+    next_ = await onefold.learning.scenarios.recommendations(caller, attempt_id) if may_read else []
     return Reply(schema.without_school(ended) | {"recommended": next_})
 
 
