@@ -284,7 +284,8 @@ class Consumer:
         if delivery.undecodable is not None:
             await self._park(delivery, "undecodable", str(delivery.undecodable))
             return False
-        if not delivery.alone:
+        if not delivery.alone or delivery.spared:
+            delivery.spared = False
             return True
         await self._count_start(delivery)
         if delivery.attempt <= self.spec.max_attempts:
@@ -413,6 +414,7 @@ class Consumer:
         """Ask again while another worker is at it; busy is not done, and no failure either."""
         self.counts.busy += 1
         delivery.busy += 1
+        delivery.spared = delivery.alone
         pause = timedelta(seconds=_WHEN_BUSY.bound_s(delivery.busy))
         now = self._around.clock.now()
         # At least a millisecond: what is due at once would spin.

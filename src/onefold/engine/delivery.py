@@ -33,6 +33,7 @@ class Delivery:
         alone: Handle it in a transaction of its own: it failed, or may kill its worker.
         retry_at: Not before which it is tried again.
         busy: How often another worker was found to be at it.
+        spared: A start was counted, and another worker was at it: the next is that one.
         front: The lease under which a front is told that it was applied.
     """
 
@@ -43,6 +44,7 @@ class Delivery:
     alone: bool = False
     retry_at: datetime | None = None
     busy: int = 0
+    spared: bool = False
     front: Lease | None = None
 
     @classmethod

@@ -14,7 +14,8 @@ from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
 from onefold.core.envelope import Event
 from onefold.engine.consumer import Consumer, Verdict
-from onefold.engine.delivery import HandlerTransaction
+from onefold.engine.delivery import Delivery, HandlerTransaction
+from onefold.engine.records import AtWatermark
 from onefold.ports.transport import Message, Outgoing, Partition
 from onefold.ports.unit_of_work import Transaction
 from onefold.testing.crash.points import Crash, Mortal, Reaper
@@ -24,9 +25,13 @@ IN_TRANSACTION = ["transaction", "optimistic", "watermark"]
 in_every_transaction = pytest.mark.parametrize("record", IN_TRANSACTION)
 
 
-async def dies_before_settling(world: World, handler: Any, **options: Any) -> None:
+async def dies_before_settling(
+    world: World, handler: Any, twin: type[AtWatermark] | None = None, **options: Any
+) -> None:
     """A worker commits, and dies before the broker hears of it."""
     worker = await world.consumer(handler, **options)
+    if twin is not None:
+        worker._record.__class__ = twin
     subscription: Any = worker._subscription
     worker._subscription = Mortal(subscription, Reaper("s.settle#1:before"), "s")
     with pytest.raises(Crash):
@@ -197,6 +202,29 @@ async def test_what_is_given_up_moves_the_mark(world: World, verdict: Verdict) -
 
     assert await world.effects() == []
     assert another.counts.repeated == 1
+
+
+class ForgetsWhatIsParked(AtWatermark):
+    """Twin: a message that is parked leaves the mark where it was."""
+
+    async def give_up(self, tx: Transaction, delivery: Delivery) -> bool:
+        return True
+
+
+async def test_a_mark_that_stays_before_what_is_parked_is_caught(world: World) -> None:
+    """After a restart the dead letter has its effect as well, and again when it is replayed."""
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        raise ValueError
+
+    await send(world.transport, event(world.clock, 0))
+    twin = ForgetsWhatIsParked
+    await dies_before_settling(world, handler, twin, record="watermark", max_attempts=1)
+
+    another = await world.consumer(world.note, record="watermark")
+    await another.drain()
+
+    assert (await world.effects(), len(await world.ledger.letters())) == ([0], 1)
 
 
 async def test_undecodable_bytes_move_the_mark_too(world: World) -> None:
