@@ -10,11 +10,11 @@ from onefold.adapters.memory.guard import MemoryGuard
 from onefold.adapters.memory.watermarks import MemoryWatermarks
 from onefold.core.envelope import Event
 from onefold.engine.consumer import Consumer, ConsumerSpec
-from onefold.engine.delivery import Delivery, HandlerTransaction
+from onefold.engine.delivery import Delivery, HandlerTransaction, Surroundings
 from onefold.engine.front import Front
 from onefold.engine.idempotent import AsyncConfirm
 from onefold.engine.records import AtWatermark, InboxFirst, InboxLast, Leased, Run
-from onefold.ports.unit_of_work import Claimed
+from onefold.ports.unit_of_work import Claimed, UnitOfWork
 from onefold.testing.crash.explorer import explore
 from onefold.testing.crash.points import Mortal, Reaper
 
@@ -40,8 +40,8 @@ class CommitsRepeats(InboxLast):
 
 
 class _Apart(AtWatermark):
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts, MemoryWatermarks())
+    def __init__(self, spec: ConsumerSpec, uow: UnitOfWork, around: Surroundings) -> None:
+        super().__init__(spec, uow, around, MemoryWatermarks())
 
 
 class MarksFirst(_Apart):
@@ -76,16 +76,16 @@ async def test_an_optimist_that_commits_repeats_is_caught() -> None:
 
 async def test_a_mark_that_moves_before_the_effect_is_caught() -> None:
     """What was marked and not applied is lost."""
-    world = lambda: World(recording(MarksFirst), producer_repeats=False)  # noqa: E731
-    found = await explore(lambda: world().scenario())
+    build = recording(MarksFirst)
+    found = await explore(lambda: World(build, producer_repeats=False).scenario())
 
     assert "transaction#1.commit:after" in found.broken
 
 
 async def test_a_mark_that_moves_after_the_effect_is_caught() -> None:
     """What was applied and not marked is doubled."""
-    world = lambda: World(recording(MarksLater), producer_repeats=False)  # noqa: E731
-    found = await explore(lambda: world().scenario())
+    build = recording(MarksLater)
+    found = await explore(lambda: World(build, producer_repeats=False).scenario())
 
     assert "transaction#1.commit:after" in found.broken
 
@@ -124,8 +124,9 @@ class LeaseWorld(World):
 class ConfirmsFirst(Leased):
     """Twin: recorded before it is run."""
 
-    def __init__(self, spec: ConsumerSpec, *parts: Any) -> None:
-        super().__init__(spec, *parts, spec.guard)  # type: ignore[arg-type]
+    def __init__(self, spec: ConsumerSpec, uow: UnitOfWork, around: Surroundings) -> None:
+        assert spec.guard is not None
+        super().__init__(spec, uow, around, spec.guard)
 
     async def _under_lease(
         self, _: object, delivery: Delivery, run: Run, *, confirm: AsyncConfirm
