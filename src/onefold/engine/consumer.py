@@ -464,7 +464,9 @@ def _front_of(spec: ConsumerSpec, around: Surroundings) -> Front | None:
     if spec.front is None:
         return None
     owner = around.random(16).hex()
-    return Front(spec.front, consumer=spec.name, owner=owner, clock=around.clock, keep=spec.keep)
+    return Front(
+        spec.front, consumer=spec.name, owner=owner, clock=around.clock, keep_for=spec.keep_for
+    )
 
 
 def _reason(error: BaseException) -> str:

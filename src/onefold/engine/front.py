@@ -5,7 +5,8 @@ What it says is done was committed before it was told so, and may be believed. W
 it says, and while it says nothing, the inbox is asked as if there were no front.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final, TypeVar
@@ -17,6 +18,7 @@ from onefold.ports.guard import Claim, ClaimKey, Confirmation, Done, Guard, Leas
 from onefold.ports.unit_of_work import Claimed
 
 T = TypeVar("T")
+KeepFor = Callable[[str], timedelta]  # by event type
 
 # They exclude nobody: a lease only carries what is taught after the commit.
 LEASE: Final = timedelta(minutes=5)
@@ -24,16 +26,16 @@ LEASE: Final = timedelta(minutes=5)
 
 class Front:
     """
-    One consumer's view of its front. Two round trips a part: to ask, and to teach.
+    One consumer's view of its front. Two round trips a poll: to ask, and to teach.
 
     Limit: it outlives a database that was restored from an older backup; clear it then.
     """
 
     def __init__(
-        self, guard: Guard, *, consumer: str, owner: str, clock: Clock, keep: timedelta
+        self, guard: Guard, *, consumer: str, owner: str, clock: Clock, keep_for: KeepFor
     ) -> None:
         self._guard, self._consumer, self._owner = guard, consumer, owner
-        self._clock, self._keep = clock, keep
+        self._clock, self._keep_for = clock, keep_for
 
     async def repeats(self, batch: Sequence[Delivery]) -> Mapping[Delivery, Claimed]:
         """Those of *batch* that were applied before, as far as the front remembers."""
@@ -56,14 +58,14 @@ class Front:
 
     async def learn(self, part: Sequence[Delivery], verdicts: Sequence[Claimed]) -> None:
         """Remember what the inbox has on record by now. Call it after the commit only."""
-        done = {
-            delivery.front.key: Confirmation(delivery.front)
-            for delivery, verdict in zip(part, verdicts, strict=True)
-            if delivery.front is not None and verdict is not Claimed.CONFLICT
-        }
-        if done:
-            now = self._clock.now()
-            await _or_nothing(self._guard.confirm(list(done.values()), now=now, keep=self._keep))
+        done: dict[timedelta, dict[ClaimKey, Confirmation]] = defaultdict(dict)
+        for delivery, verdict in zip(part, verdicts, strict=True):
+            if delivery.front and delivery.event and verdict is not Claimed.CONFLICT:
+                keep = self._keep_for(delivery.event.type)
+                done[keep][delivery.front.key] = Confirmation(delivery.front)
+        for keep, each in done.items():
+            confirmations, now = list(each.values()), self._clock.now()
+            await _or_nothing(self._guard.confirm(confirmations, now=now, keep=keep))
 
     def _key(self, delivery: Delivery) -> ClaimKey:
         return ClaimKey(self._consumer, "", delivery.claim.event_id)

@@ -235,6 +235,7 @@ class Leased(InboxFirst):
             name=spec.name,
             lease=spec.lease,
             keep=spec.keep,
+            default_keep=spec.default_keep,
             when_busy="skip",  # the waiting is the consumer's: other keys go on meanwhile
             on_guard_down=spec.on_guard_down,
             unprotected=spec.unprotected,

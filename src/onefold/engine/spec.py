@@ -1,6 +1,6 @@
 """A consumer as its author declares it; a combination that cannot hold is refused at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -16,6 +16,7 @@ from onefold.ports.unprotected import UnprotectedLog
 RecordMode = Literal["transaction", "optimistic", "lease", "watermark"]
 WhenBusy = Literal["wait", "skip", "reject"]
 OnGuardDown = Literal["wait", "fail", "process"]
+Keep = timedelta | Mapping[str, timedelta]
 
 LEASE: Final = timedelta(seconds=30)
 KEEP: Final = timedelta(days=14)
@@ -72,7 +73,8 @@ class ConsumerSpec:
         front: Answers repeats before a transaction is begun; the inbox decides.
         guard: Keeps the leases of `lease`.
         lease: How long a dead worker's event stays with it.
-        keep: How long *guard* and *front* remember.
+        keep: How long *guard* and *front* remember: for all, or by event type.
+        default_keep: For event types that *keep* does not name.
         when_busy: What becomes of an event that another worker is at. `wait`: it is asked
             for again until the other has finished or lost its lease, and later events of
             its key wait with it. `skip`: later ones of its key go on. `reject`: that is a
@@ -100,7 +102,8 @@ class ConsumerSpec:
     front: Guard | None = None
     guard: Guard | None = None
     lease: timedelta = LEASE
-    keep: timedelta = KEEP
+    keep: Keep = KEEP
+    default_keep: timedelta = KEEP
     when_busy: WhenBusy = "wait"
     on_guard_down: OnGuardDown = "wait"
     unprotected: UnprotectedLog | None = None
@@ -108,6 +111,12 @@ class ConsumerSpec:
     def __post_init__(self) -> None:
         for setting, problem in _contradictions(self):
             raise InvalidSetting(setting, f"consumer {self.name!r}: {problem}")
+
+    def keep_for(self, event_type: str) -> timedelta:
+        """How long it is remembered that an event of that type was applied."""
+        if isinstance(self.keep, timedelta):
+            return self.keep
+        return self.keep.get(event_type, self.default_keep)
 
     def check_transport(self, features: TransportFeatures) -> None:
         """Raise `InvalidSetting` unless the record can be kept of such a transport."""
@@ -142,7 +151,8 @@ def _contradictions(spec: ConsumerSpec) -> Iterator[tuple[str, str]]:
         yield "when_busy", _NO_REPLAY
     if spec.on_guard_down not in get_args(OnGuardDown):
         yield "on_guard_down", f"one of {', '.join(get_args(OnGuardDown))}"
-    if spec.lease <= timedelta(0) or spec.keep <= timedelta(0):
+    keeps = [spec.keep] if isinstance(spec.keep, timedelta) else list(spec.keep.values())
+    if min(spec.lease, spec.default_keep, *keeps) <= timedelta(0):
         yield "lease", "lease and keep last longer than nothing"
     if spec.record == "lease":
         yield from _contradictions_of_a_lease(spec)
