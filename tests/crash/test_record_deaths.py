@@ -1,6 +1,7 @@
 """Records that are kept apart from the effect, each broken in its own way, are caught."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from tests.crash.test_consumer_deaths import World
 from onefold.adapters.memory.guard import MemoryGuard
 from onefold.adapters.memory.watermarks import MemoryWatermarks
 from onefold.core.envelope import Event
-from onefold.engine.consumer import Consumer, ConsumerSpec
+from onefold.engine.consumer import Consumer, ConsumerSpec, Park
 from onefold.engine.delivery import Delivery, HandlerTransaction, Surroundings
 from onefold.engine.front import Front
 from onefold.engine.idempotent import AsyncConfirm
@@ -88,6 +89,43 @@ async def test_a_mark_that_moves_after_the_effect_is_caught() -> None:
     found = await explore(lambda: World(build, producer_repeats=False).scenario())
 
     assert "transaction#1.commit:after" in found.broken
+
+
+class FailingWorld(World):
+    """Event 2 can never succeed: it is parked, once, whatever dies meanwhile."""
+
+    def __init__(self, record: str) -> None:
+        repeats = record != "watermark"
+        super().__init__(producer_repeats=repeats, max_batch=3, record=record, max_attempts=9)
+
+    def spec(self, reaper: Reaper) -> ConsumerSpec:
+        """Parks at once."""
+        spec = super().spec(reaper)
+
+        async def handler(event: Event, tx: HandlerTransaction) -> None:
+            if event.data["n"] == 2:
+                raise Park("never")
+            await spec.handler(event, tx)
+
+        return replace(spec, handler=handler)
+
+    async def check(self) -> None:
+        """All others have their effect once and in order, and there is one dead letter."""
+        effects: list[int] = self.uow.committed.records.get("effects", [])
+        odd, even = ([n for n in effects if n % 2 == key] for key in (1, 0))
+        assert (odd, even) == ([1, 3, 5], [0, 4]), effects
+        reasons = [(each["event_id"], each["reason"]) for each in await self.ledger.letters()]
+        wanted = [(self.events[2].identity, "never")] * (1 + self._producer_repeats)
+        assert reasons == wanted, reasons
+
+
+@pytest.mark.parametrize("record", ["transaction", "optimistic", "watermark"])
+async def test_no_death_while_parking_loses_or_doubles(record: str) -> None:
+    """Dead letter and record move together, or not at all."""
+    found = await explore(lambda: FailingWorld(record).scenario())
+
+    assert found.broken == {}
+    assert "ledger.park#1:after" in found.deaths
 
 
 # -- lease: run at least once, recorded at most once ----------------------------------------

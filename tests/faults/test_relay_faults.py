@@ -5,12 +5,14 @@ Each on the relay that had it and on ours, over memory and over both databases. 
 tells what went wrong; None when every event went out once, in order, and in time.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.faults.relay_sides import NaiveSide, OnefoldSide, Side, event_in, hours, run
+from tests.support_valkey import Valkey
 
 from onefold.adapters.memory.backlog import MemoryBacklog
 from onefold.adapters.memory.outbox import MemoryOutbox
@@ -19,6 +21,9 @@ from onefold.adapters.sql.backlog import SqlBacklog
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.adapters.valkey.connection import connect
+from onefold.adapters.valkey.transport import ValkeyTransport
+from onefold.ports.transport import Outgoing
 from onefold.testing.clock import ManualClock
 
 NOTE = "idempotency"
@@ -263,3 +268,20 @@ async def test_the_fault_is_closed(scenario: Scenario, ours: Side) -> None:
 async def test_the_twin_is_caught(scenario: Scenario) -> None:
     """The relay that had the fault shows it in this very scenario."""
     assert await scenario(NaiveSide(**SCENARIOS[scenario])) is not None
+
+
+async def test_o08_waiting_on_a_real_valkey_outlasts_its_time_outs(valkey: Valkey) -> None:
+    """Ours waits longer than a call may take, hears nothing ill, and then what comes."""
+    server = connect(valkey.url, wait_s=0.2)
+    transport = ValkeyTransport(server, prefix=valkey.prefix)
+    subscription = await transport.subscribe("g", ["t"])
+
+    nothing = await subscription.receive(max_messages=1, wait_s=0.5)
+    waiting = asyncio.create_task(subscription.receive(max_messages=1, wait_s=10))
+    await transport.publish([Outgoing(topic="t", key=None, value=b"1")])
+    (message,) = await waiting
+
+    assert (list(nothing), message.value) == ([], b"1")
+    await subscription.close()
+    await transport.aclose()
+    await server.aclose()

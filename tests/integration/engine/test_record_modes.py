@@ -1,7 +1,8 @@
 """The ways to record that an event was applied: what each promises, on every store."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -16,8 +17,9 @@ from onefold.core.envelope import Event
 from onefold.engine.consumer import Consumer, Verdict
 from onefold.engine.delivery import Delivery, HandlerTransaction
 from onefold.engine.records import AtWatermark
+from onefold.errors import CommitUnknown
 from onefold.ports.transport import Message, Outgoing, Partition
-from onefold.ports.unit_of_work import Transaction
+from onefold.ports.unit_of_work import Transaction, UnitOfWork
 from onefold.testing.crash.points import Crash, Mortal, Reaper
 
 IN_TRANSACTION = ["transaction", "optimistic", "watermark"]
@@ -126,6 +128,45 @@ async def test_a_replay_of_a_dead_letter_counts_once(world: World, record: str) 
 
     assert await world.effects() == [1]
     assert [letter["state"] for letter in await world.ledger.letters()] == ["replayed"]
+
+
+class LosesAnswers:
+    """A unit of work whose next commit is applied, or not, and its answer lost."""
+
+    def __init__(self, inner: UnitOfWork, *, applied: bool) -> None:
+        self._inner, self._applied, self._left = inner, applied, 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Transaction]:
+        """See `UnitOfWork`."""
+        self._left -= 1
+        loses = self._left >= 0
+        async with self._inner.begin() as tx:
+            yield tx
+            if loses and not self._applied:
+                raise CommitUnknown("no answer")
+        if loses:
+            raise CommitUnknown("no answer")
+
+
+@in_every_transaction
+@pytest.mark.parametrize("applied", [True, False], ids=["applied", "not applied"])
+async def test_a_lost_answer_to_a_commit_is_never_guessed(
+    world: World, record: str, *, applied: bool
+) -> None:
+    """The record itself is asked: the effect is there once, whatever became of the commit."""
+    consumer = await world.consumer(world.note, record=record)
+    losing: Any = LosesAnswers(world.uow, applied=applied)
+    consumer._record._uow = losing
+    await send(world.transport, event(world.clock, 1))
+
+    await consumer.drain()
+
+    assert await world.effects() == [1]
+    assert (consumer.counts.commits_unknown, consumer.counts.parked) == (1, 0)
 
 
 # -- optimistic -----------------------------------------------------------------------------
