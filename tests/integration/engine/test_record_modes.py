@@ -296,23 +296,6 @@ async def test_a_producers_repeat_is_not_noticed(world: World) -> None:
     assert ran == [one.id, one.id]
 
 
-async def test_a_mark_moves_only_from_where_it_was_seen(world: World) -> None:
-    """Of two workers on one partition the second learns that the first has moved it."""
-    here, now = Partition("t", 0), world.clock.now()
-
-    async def advance(seen: int | None, to: int) -> bool:
-        async with world.uow.begin() as tx:
-            return await world.watermarks.advance(tx, "c", here, seen=seen, to=to, now=now)
-
-    moved = [await advance(None, 3), await advance(None, 4), await advance(2, 5)]
-    moved.append(await advance(3, 7))
-
-    async with world.uow.begin() as tx:
-        held = await world.watermarks.held(tx, "c", [here, Partition("t", 1)])
-        of_another = await world.watermarks.held(tx, "d", [here])
-    assert (moved, held, of_another) == ([True, False, False, True], {here: 7}, {})
-
-
 class Same:
     """A subscription that gives one member's messages to a worker that lost them: a zombie's."""
 
