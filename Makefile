@@ -42,10 +42,8 @@ coverage-learning: $(READY) ## branch coverage of the learning domain by its own
 		--source=onefold.domains.learning --data-file=.coverage.learning -m pytest -q $(LEARNING_TESTS)
 	@$(BIN)/python -m coverage report --data-file=.coverage.learning --show-missing --fail-under=100
 
-faults: $(READY) ## every fault of the earlier systems, one test each
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/faults
-	@echo "faults: $$($(BIN)/python -m pytest --collect-only -q tests/faults \
-		| grep -o 'test_l[0-9]*_' | sort -u | wc -l) of the learning note kept out"
+faults: $(READY) ## every numbered fault of the earlier systems and its broken twin, counted
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup --count-faults tests/faults
 
 bench-learning: $(READY) ## learning sessions a second, beside a commit per call
 	@$(BIN)/python benchmarks/learning.py

@@ -23,6 +23,9 @@ from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.wiring import Installation, build
 
+# Failing asserts of the public suites tell both sides.
+pytest.register_assert_rewrite("onefold.testing.contracts")
+
 _TEMPLATE = "onefold_template"
 _numbers = count(1)
 

@@ -17,6 +17,7 @@ from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.migrate import migrate
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.adapters.sql.watermarks import SqlWatermarks
 from onefold.core.clock import SystemClock
 from onefold.core.envelope import Event
 from onefold.engine.consumer import ConsumerSpec
@@ -81,7 +82,8 @@ class Onefold:
             options: See `ConsumerSpec`.
 
         Raises:
-            InvalidSetting: the name is taken, or there is no topic.
+            InvalidSetting: the name is taken, there is no topic, or the options contradict
+                each other or the transport.
         """
 
         def register(handler: F) -> F:
@@ -90,7 +92,9 @@ class Onefold:
             if not topics:
                 raise InvalidSetting("topics", f"the consumer {name!r} reads no topic")
             run = async_handler(handler)
-            self.specs[name] = ConsumerSpec(name=name, topics=topics, handler=run, **options)
+            spec = ConsumerSpec(name=name, topics=topics, handler=run, **options)
+            spec.check_transport(self.transport.features)
+            self.specs[name] = spec
             return handler
 
         return register
@@ -149,6 +153,7 @@ class Onefold:
             transport=self.transport,
             relay=relay,
             around=self.around,
+            watermarks=SqlWatermarks(),
         )
         return Worker(list(self.specs.values()), parts)
 

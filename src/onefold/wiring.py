@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from pwdlib import PasswordHash
 
+from onefold.adapters.sql.backlog import SqlBacklog
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.health import probe
 from onefold.adapters.sql.ledger import SqlLedger
@@ -49,6 +50,7 @@ class Installation:
     clock: Clock
     uow: SqlUnitOfWork
     ledger: SqlLedger
+    backlog: SqlBacklog
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema."""
@@ -128,6 +130,7 @@ def build(
         clock=clock,
         uow=uow,
         ledger=SqlLedger(uow),
+        backlog=SqlBacklog(uow),
     )
 
 

@@ -19,6 +19,7 @@ WITHOUT_SCHOOL = {
     "onefold_unprotected": "names of consumers and ids of events, nothing of a person",
     "onefold_spans": "positions of messages",
     "onefold_starts": "positions of messages",
+    "onefold_watermarks": "positions of messages",
     "onefold_relay_shards": "who sends which part of the outbox",
     "onefold_dead_letters": "messages as a broker delivered them; each says whose it is",
     "onefold_messages": "messages on their way; each says whose it is",

@@ -9,6 +9,7 @@ from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.adapters.sql.watermarks import SqlWatermarks
 from onefold.testing.contracts import Contract, Stores, TableEffects
 
 
@@ -22,6 +23,7 @@ async def stores(url: str) -> AsyncIterator[Stores]:
             outbox=SqlOutbox(uow),
             deadlines=SqlDeadlines(uow),
             effects=await TableEffects.make(uow),
+            watermarks=SqlWatermarks(),
         )
     finally:
         await uow.aclose()

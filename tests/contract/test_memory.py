@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from onefold.adapters.memory.outbox import MemoryOutbox
 from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
+from onefold.adapters.memory.watermarks import MemoryWatermarks
 from onefold.testing.contracts import (
     Contract,
     DeadlinesContract,
@@ -13,6 +14,7 @@ from onefold.testing.contracts import (
     RecordEffects,
     Stores,
     UnitOfWorkContract,
+    WatermarksContract,
 )
 
 
@@ -25,6 +27,7 @@ class Memory(Contract):
             outbox=MemoryOutbox(uow),
             deadlines=MemoryDeadlines(uow),
             effects=RecordEffects(),
+            watermarks=MemoryWatermarks(),
         )
 
 
@@ -41,4 +44,8 @@ class TestOutbox(Memory, OutboxContract):
 
 
 class TestDeadlines(Memory, DeadlinesContract):
+    __test__ = True
+
+
+class TestWatermarks(Memory, WatermarksContract):
     __test__ = True

@@ -9,6 +9,7 @@ from onefold.testing.contracts import (
     OutboxContract,
     SqlReadContract,
     UnitOfWorkContract,
+    WatermarksContract,
 )
 
 
@@ -33,4 +34,8 @@ class TestInsertNew(OnPostgres, InsertNewContract):
 
 
 class TestSqlRead(OnPostgres, SqlReadContract):
+    __test__ = True
+
+
+class TestWatermarks(OnPostgres, WatermarksContract):
     __test__ = True

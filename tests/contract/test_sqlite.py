@@ -9,6 +9,7 @@ from onefold.testing.contracts import (
     OutboxContract,
     SqlReadContract,
     UnitOfWorkContract,
+    WatermarksContract,
 )
 
 
@@ -33,4 +34,8 @@ class TestInsertNew(OnSqlite, InsertNewContract):
 
 
 class TestSqlRead(OnSqlite, SqlReadContract):
+    __test__ = True
+
+
+class TestWatermarks(OnSqlite, WatermarksContract):
     __test__ = True

@@ -11,6 +11,7 @@ from tests.integration.engine.test_consumer import surroundings
 from onefold.adapters.memory.ledger import MemoryLedger
 from onefold.adapters.memory.transport import MemoryTransport
 from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork
+from onefold.adapters.memory.watermarks import MemoryWatermarks
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
 from onefold.engine.consumer import Consumer, ConsumerSpec
@@ -26,13 +27,16 @@ Build = Callable[..., Consumer]
 class World:
     """Durable parts; a process over them is a consumer that may die."""
 
-    def __init__(self, build: Build = Consumer, **options: Any) -> None:
+    def __init__(
+        self, build: Build = Consumer, *, producer_repeats: bool = True, **options: Any
+    ) -> None:
         self.clock = ManualClock()
         self.uow = MemoryUnitOfWork()
         self.ledger = MemoryLedger(self.uow)
         self.transport = MemoryTransport(partitions=2)
         self.events = [self._event(n) for n in range(6)]
         self._build, self._options = build, options
+        self._producer_repeats = producer_repeats
         self._sent = False
         self._processes = 0
 
@@ -43,7 +47,7 @@ class World:
     async def _send(self) -> None:
         if not self._sent:
             self._sent = True
-            repeated = [*self.events, self.events[2]]
+            repeated = self.events + self.events[2:3] * self._producer_repeats
             await self.transport.publish(
                 [
                     Outgoing(topic="t", key=(e.key or "").encode(), value=encode_native(e))
@@ -56,22 +60,25 @@ class World:
         await self._send()
         self._processes += 1  # its chance differs from that of the one before
         subscription = await self.transport.subscribe("c", ["t"])
-        spec = ConsumerSpec(name="c", topics=("t",), **{"handler": _effect, **self._options})
+        spec = self.spec(reaper)
         consumer = self._build(
             spec,
             subscription=Mortal(subscription, reaper, "subscription"),
             uow=MortalUnitOfWork(self.uow, reaper),
             ledger=Mortal(self.ledger, reaper, "ledger"),
             around=surroundings(self.clock, seed=self._processes),
+            watermarks=MemoryWatermarks(),
             poll_s=0,
         )
         try:
-            await consumer.drain()
-            while consumer.waiting:
-                self.clock.advance(timedelta(minutes=1))  # retries are due
-                await consumer.drain()
+            while await consumer.step() or consumer.waiting:
+                self.clock.advance(timedelta(seconds=1))
         finally:
             await subscription.kill()
+
+    def spec(self, _: Reaper) -> ConsumerSpec:
+        """The consumer of one process."""
+        return ConsumerSpec(name="c", topics=("t",), **{"handler": _effect, **self._options})
 
     async def check(self) -> None:
         """Each event once, in order per key, each with its published event, nothing parked."""
@@ -100,6 +107,18 @@ async def test_no_death_loses_or_doubles_an_effect() -> None:
     assert {"transaction#1.commit:before", "transaction#1.commit:after"} <= set(found.deaths)
     assert "subscription.settle#1:before" in found.deaths
     assert len(found.deaths) > 20
+
+
+@pytest.mark.parametrize("record", ["optimistic", "watermark"])
+async def test_no_death_breaks_another_record_in_the_transaction(record: str) -> None:
+    """Written last, or as a position: what dies between two writes dies with both."""
+    repeats = record != "watermark"  # which does not know a producer's
+    found = await explore(
+        lambda: World(max_batch=3, producer_repeats=repeats, record=record).scenario()
+    )
+
+    assert found.broken == {}
+    assert "transaction#1.commit:after" in found.deaths
 
 
 class Parks(World):

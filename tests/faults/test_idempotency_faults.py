@@ -26,6 +26,8 @@ from tests.faults.guard_sides import (
     until,
 )
 
+NOTE = "idempotency"
+
 SOON, LATER = timedelta(seconds=10), timedelta(seconds=400)
 
 Scenario = Callable[[Side], Awaitable[str | None]]

@@ -70,6 +70,8 @@ from onefold.errors import (
 from onefold.testing.clock import ManualClock
 from onefold.wiring import Installation
 
+NOTE = "learning"
+
 pytestmark = pytest.mark.timeout(120)
 USAGE = Usage(provider="acme", model="small")
 

@@ -30,6 +30,8 @@ from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.wiring import Installation, build
 
+NOTE = "telemetry"
+
 API = "/api/v1/telemetry"
 
 

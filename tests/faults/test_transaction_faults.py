@@ -26,6 +26,8 @@ from tests.faults.test_idempotency_faults import LATER, SOON
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.guard import sql_guard
 
+NOTE = "idempotency"
+
 _metadata = MetaData()
 effects = Table(
     "user_effects",

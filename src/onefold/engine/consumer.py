@@ -18,91 +18,44 @@ import logging
 from asyncio import TaskGroup
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from enum import Enum, auto
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
-from onefold.engine.delivery import Delivery, Handler, HandlerTransaction, Surroundings
+from onefold.engine.delivery import Delivery, HandlerTransaction, Surroundings
+from onefold.engine.front import Front
+from onefold.engine.records import TOLD_BY_THE_COMMIT, HandlerFailed, Held, record_of
+from onefold.engine.spec import ConsumerSpec, Park, Policy, Verdict, retry_then_park
 from onefold.errors import (
     CommitUnknown,
-    ConstraintViolated,
-    IllegalTransition,
     InvalidEvent,
     OnefoldError,
     StoreContended,
-    StoreFailed,
     StoreUnavailable,
 )
 from onefold.ports.ledger import DeadLetter, Ledger, Span, letter_message
 from onefold.ports.transport import Message, Partition, Subscription
 from onefold.ports.unit_of_work import Claimed, Transaction, UnitOfWork
+from onefold.ports.watermarks import Watermarks
+
+__all__ = [
+    "Consumer",
+    "ConsumerSpec",
+    "Counts",
+    "Park",
+    "Policy",
+    "Verdict",
+    "retry_then_park",
+]
 
 log = logging.getLogger("onefold.consumer")
 
 T = TypeVar("T")
 
-
-class Verdict(Enum):
-    """What to do with a message whose handler failed."""
-
-    RETRY = auto()
-    PARK = auto()
-    DROP = auto()
-
-
-class Park(Exception):
-    """Raised by a handler: this message can never succeed; park it at once, with a reason."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-def retry_then_park(error: BaseException, attempt: int, most: int) -> Verdict:
-    """The default policy: retried up to the attempts allowed, then parked; `Park` at once."""
-    if isinstance(error, Park) or attempt >= most:
-        return Verdict.PARK
-    return Verdict.RETRY
-
-
-Policy = Callable[[BaseException, int, int], Verdict]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConsumerSpec:
-    """
-    One consumer as its author declared it.
-
-    Attributes:
-        name: Stable: part of every inbox record. Renaming it applies everything again.
-        topics: What it reads.
-        handler: `async (event, tx)`, or with `batch` `async (events, tx)`.
-        batch: The handler takes a list of events and writes set-based.
-        isolated: One transaction per event: for handlers with effects outside `tx`.
-        max_batch: How many messages share a transaction at the most.
-        concurrency: How many lanes work side by side, on disjoint keys.
-        max_attempts: How often a message is begun before it is parked.
-        backoff: Between the attempts.
-        policy: What to do with a failure.
-        max_waiting: How many messages may wait behind failing ones before their
-            partitions are paused.
-    """
-
-    name: str
-    topics: tuple[str, ...]
-    handler: Handler
-    batch: bool = False
-    isolated: bool = False
-    max_batch: int = 100
-    concurrency: int = 1
-    max_attempts: int = 5
-    backoff: Backoff = field(default_factory=Backoff)
-    policy: Policy = retry_then_park
-    max_waiting: int = 1000
+_WHEN_BUSY: Final = Backoff(first_s=0.05, most_s=1)
 
 
 @dataclass
@@ -115,16 +68,9 @@ class Counts:
     parked: int = 0
     dropped: int = 0
     retried: int = 0
+    busy: int = 0
     contended: int = 0
     commits_unknown: int = 0
-
-
-class _HandlerFailed(Exception):
-    """A handler raised; which delivery's, unless it was a batch handler of several."""
-
-    def __init__(self, culprit: int | None, error: Exception) -> None:
-        super().__init__(culprit, error)
-        self.culprit, self.error = culprit, error
 
 
 class Consumer:
@@ -138,13 +84,21 @@ class Consumer:
         uow: UnitOfWork,
         ledger: Ledger,
         around: Surroundings,
+        watermarks: Watermarks | None = None,
         poll_s: float = 1.0,
     ) -> None:
+        spec.check_transport(subscription.features)
         self.spec, self.counts = spec, Counts()
+        self._record = record_of(spec, uow, around, watermarks)
+        self._front = _front_of(spec, around)
         self._subscription, self._uow, self._ledger = subscription, uow, ledger
         self._around, self._poll_s = around, poll_s
         self._waiting: dict[object, deque[Delivery]] = {}
         self._paused: set[Partition] = set()
+
+    @property
+    def _isolated(self) -> bool:
+        return self.spec.isolated or self._record.alone
 
     @property
     def waiting(self) -> int:
@@ -185,13 +139,15 @@ class Consumer:
         try:
             if delivery.undecodable is not None:
                 raise delivery.undecodable
-            async with self._uow.begin() as tx:
-                (claimed,) = await tx.claim_many(self.spec.name, [delivery.claim], now=now)
-                if claimed is Claimed.FIRST:
-                    await self._run_handlers(tx, [delivery], [0])
-                await self._ledger.replayed(tx, letter["id"], now=now)
-        except (_HandlerFailed, InvalidEvent) as failure:
-            error = failure.error if isinstance(failure, _HandlerFailed) else failure
+            await self._record.replay(
+                delivery,
+                self._run_handlers,
+                lambda tx: self._ledger.replayed(tx, letter["id"], now=now),
+            )
+        except Held:  # asked for again at the next round
+            return
+        except (HandlerFailed, InvalidEvent, *TOLD_BY_THE_COMMIT) as failure:
+            error = failure.error if isinstance(failure, HandlerFailed) else failure
             log.warning("replay of %s failed again: %s", letter["id"], error)
             note = f"{_reason(error)}: {error}"
             await self._ledger.move([letter["id"]], to="parked", note=note, now=now)
@@ -220,7 +176,7 @@ class Consumer:
 
     def _must_wait(self, delivery: Delivery) -> bool:
         """Queue a delivery behind an earlier one of its key that failed."""
-        queue = self._waiting.get(delivery.order_key)
+        queue = self._waiting.get(self._record.order_key(delivery))
         if queue is None:
             return False
         queue.append(delivery)
@@ -270,7 +226,7 @@ class Consumer:
     async def _handle(self, deliveries: Sequence[Delivery]) -> None:
         lanes: dict[int, list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
-            lanes[hash(delivery.order_key) % self.spec.concurrency].append(delivery)
+            lanes[hash(self._record.order_key(delivery)) % self.spec.concurrency].append(delivery)
         if len(lanes) == 1:
             await self._run_lane(next(iter(lanes.values())))
             return
@@ -281,13 +237,16 @@ class Consumer:
     async def _run_lane(self, lane: Sequence[Delivery]) -> None:
         """Handle a lane in order, together where possible, and settle what is done."""
         for batch in self._batches(lane):
-            done = await self._apply([d for d in batch if not self._must_wait(d)])
-            await self._settle(done)
+            going = [d for d in batch if not self._must_wait(d)]
+            repeats = await self._front.repeats(going) if self._front else {}
+            self._count(list(repeats), repeats.values())
+            done = await self._apply([d for d in going if d not in repeats])
+            await self._settle([*repeats, *done])
 
     def _batches(self, lane: Sequence[Delivery]) -> list[list[Delivery]]:
         """Runs of deliveries that may share a transaction; the others each by itself."""
         batches: list[list[Delivery]] = []
-        for alone, run in groupby(lane, key=lambda d: d.alone or self.spec.isolated):
+        for alone, run in groupby(lane, key=lambda d: d.alone or self._isolated):
             together = list(run)
             batches += [[d] for d in together] if alone else [together]
         return batches
@@ -309,11 +268,13 @@ class Consumer:
                 continue
             try:
                 await self._transact(part)
-            except _HandlerFailed as failure:
+            except HandlerFailed as failure:
                 if len(part) > 1:
                     todo.extendleft(reversed(_split(part, failure.culprit)))
                 elif await self._failed(part[0], failure.error):
                     done += part
+            except Held as elsewhere:
+                self._wait_for_the_other(part[0], elsewhere.until)
             else:
                 done += part
         return done
@@ -323,7 +284,8 @@ class Consumer:
         if delivery.undecodable is not None:
             await self._park(delivery, "undecodable", str(delivery.undecodable))
             return False
-        if not delivery.alone:
+        if not delivery.alone or delivery.spared:
+            delivery.spared = False
             return True
         await self._count_start(delivery)
         if delivery.attempt <= self.spec.max_attempts:
@@ -364,25 +326,25 @@ class Consumer:
         """One transaction for all of *part*."""
         try:
             verdicts = await self._patiently(lambda: self._transact_once(part))
-        except (ConstraintViolated, StoreFailed, IllegalTransition) as error:
-            # Only the commit told: a deferred constraint, or an error that a handler swallowed.
-            raise _HandlerFailed(None, error) from error
+        except TOLD_BY_THE_COMMIT as error:
+            raise HandlerFailed(None, error) from error
         self._count(part, verdicts)
+        if self._front:
+            await self._front.learn(part, verdicts)
 
     async def _transact_once(self, part: Sequence[Delivery]) -> Sequence[Claimed]:
-        now = self._around.clock.now()
-        async with self._uow.begin() as tx:
-            claims = [delivery.claim for delivery in part]
-            verdicts = await tx.claim_many(self.spec.name, claims, now=now)
-            first = [i for i, verdict in enumerate(verdicts) if verdict is Claimed.FIRST]
-            await self._run_handlers(tx, part, first)
-        return verdicts
+        return await self._record.apply(part, self._run_handlers)
 
     async def _run_handlers(
-        self, tx: Transaction, part: Sequence[Delivery], first: Sequence[int]
+        self, tx: Transaction, part: Sequence[Delivery], first: Sequence[int], *, fence: int = 0
     ) -> None:
-        facts = {"consumer": self.spec.name, "now": self._around.clock.now()}
-        given = HandlerTransaction(tx, random=self._around.random, **facts)  # type: ignore[arg-type]
+        given = HandlerTransaction(
+            tx,
+            consumer=self.spec.name,
+            now=self._around.clock.now(),
+            random=self._around.random,
+            fence=fence,
+        )
         if self.spec.batch:
             if first:
                 events = [part[i].event for i in first]
@@ -401,7 +363,7 @@ class Consumer:
         except (StoreContended, StoreUnavailable, CommitUnknown):
             raise  # the store failed, not the handler
         except Exception as error:
-            raise _HandlerFailed(i, error) from error
+            raise HandlerFailed(i, error) from error
 
     def _count(self, part: Sequence[Delivery], verdicts: Iterable[Claimed]) -> None:
         for delivery, verdict in zip(part, verdicts, strict=True):
@@ -437,7 +399,7 @@ class Consumer:
             self._wait_and_retry(delivery)
             return False
         if verdict is Verdict.DROP:
-            self.counts.dropped += 1
+            self.counts.dropped += await self._give_up(delivery)
             return True
         await self._park(delivery, _reason(error), str(error))
         return True
@@ -446,7 +408,21 @@ class Consumer:
         self.counts.retried += 1
         delay_s = self.spec.backoff.delay_s(delivery.attempt, self._around.jitter())
         delivery.retry_at = self._around.clock.now() + timedelta(seconds=delay_s)
-        self._waiting[delivery.order_key] = deque([delivery])
+        self._waiting[self._record.order_key(delivery)] = deque([delivery])
+
+    def _wait_for_the_other(self, delivery: Delivery, until: datetime) -> None:
+        """Ask again while another worker is at it; busy is not done, and no failure either."""
+        self.counts.busy += 1
+        delivery.busy += 1
+        delivery.spared = delivery.alone
+        pause = timedelta(seconds=_WHEN_BUSY.bound_s(delivery.busy))
+        now = self._around.clock.now()
+        # At least a millisecond: what is due at once would spin.
+        delivery.retry_at = max(min(now + pause, until), now + timedelta(milliseconds=1))
+        by_itself = delivery.message.partition, delivery.message.position
+        skips = self.spec.when_busy == "skip"
+        key = by_itself if skips else self._record.order_key(delivery)
+        self._waiting[key] = deque([delivery])
 
     async def _park(self, delivery: Delivery, reason: str, detail: str) -> None:
         """Keep the message as a dead letter, without claiming it: a replay must be able to."""
@@ -466,12 +442,31 @@ class Consumer:
             parked_at=self._around.clock.now(),
         )
 
-        async def keep() -> None:
-            async with self._uow.begin() as tx:
-                await self._ledger.park(tx, letter)
+        self.counts.parked += await self._give_up(delivery, letter)
 
-        await self._patiently(keep)
-        self.counts.parked += 1
+    async def _give_up(self, delivery: Delivery, letter: DeadLetter | None = None) -> bool:
+        """Let a message go, keeping *letter* of it; False when it was applied meanwhile."""
+
+        async def once() -> bool:
+            async with self._uow.begin() as tx:
+                if not await self._record.give_up(tx, delivery):
+                    return False
+                if letter is not None:
+                    await self._ledger.park(tx, letter)
+                return True
+
+        given_up = await self._patiently(once)
+        self.counts.repeated += not given_up
+        return given_up
+
+
+def _front_of(spec: ConsumerSpec, around: Surroundings) -> Front | None:
+    if spec.front is None:
+        return None
+    owner = around.random(16).hex()
+    return Front(
+        spec.front, consumer=spec.name, owner=owner, clock=around.clock, keep_for=spec.keep_for
+    )
 
 
 def _reason(error: BaseException) -> str:

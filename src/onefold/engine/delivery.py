@@ -13,6 +13,7 @@ from onefold.core.envelope import Event
 from onefold.core.ids import Random
 from onefold.core.wire import decode
 from onefold.errors import InvalidEvent
+from onefold.ports.guard import Lease
 from onefold.ports.transport import Message
 from onefold.ports.unit_of_work import InboxClaim, Transaction
 
@@ -31,6 +32,9 @@ class Delivery:
         attempt: How often its handler was started alone; 0 while it goes with others.
         alone: Handle it in a transaction of its own: it failed, or may kill its worker.
         retry_at: Not before which it is tried again.
+        busy: How often another worker was found to be at it.
+        spared: A start was counted, and another worker was at it: the next is that one.
+        front: The lease under which a front is told that it was applied.
     """
 
     message: Message
@@ -39,6 +43,9 @@ class Delivery:
     attempt: int = 0
     alone: bool = False
     retry_at: datetime | None = None
+    busy: int = 0
+    spared: bool = False
+    front: Lease | None = None
 
     @classmethod
     def of(cls, message: Message) -> "Delivery":
@@ -74,6 +81,8 @@ class HandlerTransaction:
         event: The event being handled; None in a batch handler, which names a cause itself.
         consumer: Whose transaction it is; the source of what it publishes.
         now: The instant of this transaction.
+        fence: With `record="lease"`, higher than of any earlier run of the event: hand it to
+            a foreign system that can compare. 0 in a transaction, which needs none.
     """
 
     tx: Transaction
@@ -81,6 +90,7 @@ class HandlerTransaction:
     now: datetime
     random: Random
     event: Event | None = None
+    fence: int = 0
     _outgoing: list[Event] = field(default_factory=list)
 
     async def execute(
@@ -135,7 +145,7 @@ class SyncTransaction:
 
     def __init__(self, inner: HandlerTransaction, loop: asyncio.AbstractEventLoop) -> None:
         self._inner, self._loop = inner, loop
-        self.event, self.now = inner.event, inner.now
+        self.event, self.now, self.fence = inner.event, inner.now, inner.fence
 
     def execute(
         self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
@@ -160,7 +170,14 @@ def async_handler(run: Callable[..., Any]) -> Handler:
         return run
 
     async def in_thread(subject: Any, tx: HandlerTransaction) -> None:
-        await asyncio.to_thread(run, subject, SyncTransaction(tx, asyncio.get_running_loop()))
+        given = SyncTransaction(tx, asyncio.get_running_loop())
+        thread = asyncio.create_task(asyncio.to_thread(run, subject, given))
+        try:
+            await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: while it runs, nobody else may be let in.
+            await asyncio.wait([thread])
+            raise
 
     return in_thread
 

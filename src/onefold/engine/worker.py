@@ -12,6 +12,7 @@ from onefold.engine.relay import Relay
 from onefold.ports.ledger import Ledger
 from onefold.ports.transport import Transport
 from onefold.ports.unit_of_work import UnitOfWork
+from onefold.ports.watermarks import Watermarks
 
 log = logging.getLogger("onefold.worker")
 
@@ -27,6 +28,7 @@ class Parts:
     transport: Transport
     relay: Relay
     around: Surroundings
+    watermarks: Watermarks | None = None
     poll_s: float = 0.5
 
 
@@ -97,6 +99,7 @@ class Worker:
             uow=parts.uow,
             ledger=parts.ledger,
             around=parts.around,
+            watermarks=parts.watermarks,
             poll_s=parts.poll_s,
         )
 

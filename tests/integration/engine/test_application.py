@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from onefold import Onefold
+from onefold.adapters.sql.guard import sql_guard
 from onefold.core.envelope import Event
 from onefold.engine.delivery import HandlerTransaction, SyncTransaction
 from onefold.errors import InvalidSetting
@@ -139,3 +140,43 @@ def test_names_are_taken_once_and_brokers_too(sqlite_url: str) -> None:
         app.consumer(name="d")(lambda event, tx: None)
     with pytest.raises(InvalidSetting, match="give one of"):
         Onefold(sqlite_url, kafka="localhost:9092", valkey="valkey://localhost")
+
+
+async def test_records_of_every_kind_work_in_an_application(database_url: str) -> None:
+    """Each mode counts an event once that is delivered once, over the database as broker."""
+    app, told, done = Onefold(database_url), list[str](), asyncio.Event()
+    guard = sql_guard(app.database)
+
+    def tell(name: str) -> None:
+        told.append(name)
+        if len(told) == 4:
+            done.set()
+
+    for record in ("transaction", "optimistic", "watermark"):
+
+        @app.consumer("t", name=record, record=record)
+        async def write(event: Event, tx: HandlerTransaction) -> None:
+            await tx.execute(effect(f"{tx.consumer} {event.id}"))
+            tell(tx.consumer)
+
+    @app.consumer("t", name="lease", record="lease", guard=guard)
+    def mail(event: Event, tx: SyncTransaction) -> None:
+        assert tx.fence > 0
+        loop.call_soon_threadsafe(tell, "lease")
+
+    loop = asyncio.get_running_loop()
+    async with app.running() as worker:
+        await prepared(app)
+        await app.publish("t", {}, id="one")
+        await asyncio.wait_for(done.wait(), WAIT_S)
+        await worker.drain()
+        assert await rows(app) == ["optimistic one", "transaction one", "watermark one"]
+        assert sorted(told) == ["lease", "optimistic", "transaction", "watermark"]
+
+
+def test_a_record_that_the_broker_does_not_allow_is_refused(sqlite_url: str) -> None:
+    """At registration: Valkey's streams deliver again out of order."""
+    app = Onefold(sqlite_url, valkey="valkey://localhost")
+
+    with pytest.raises(InvalidSetting, match="use record='transaction'"):
+        app.consumer("t", name="c", record="watermark")(lambda event, tx: None)

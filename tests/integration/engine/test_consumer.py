@@ -1,20 +1,14 @@
 """Consumers over every store: an effect per event, whatever comes again."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from random import Random
 from typing import Any
 
-import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, insert, select
 
-from onefold.adapters.memory.ledger import MemoryLedger
 from onefold.adapters.memory.transport import MemoryTransport
 from onefold.adapters.memory.unit_of_work import MemoryTransaction, MemoryUnitOfWork
-from onefold.adapters.sql.connection import Database
-from onefold.adapters.sql.ledger import SqlLedger
-from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
 from onefold.engine.consumer import Consumer, ConsumerSpec, Park
@@ -22,6 +16,7 @@ from onefold.engine.delivery import HandlerTransaction, Surroundings, async_hand
 from onefold.ports.ledger import Ledger
 from onefold.ports.transport import Outgoing
 from onefold.ports.unit_of_work import UnitOfWork
+from onefold.ports.watermarks import Watermarks
 from onefold.testing.clock import ManualClock
 
 
@@ -66,8 +61,10 @@ effects = Table(
 class World:
     """One store, one broker, and a handler whose effect is a row per event."""
 
-    def __init__(self, clock: ManualClock, uow: UnitOfWork, ledger: Ledger) -> None:
-        self.clock, self.uow, self.ledger = clock, uow, ledger
+    def __init__(
+        self, clock: ManualClock, uow: UnitOfWork, ledger: Ledger, watermarks: Watermarks
+    ) -> None:
+        self.clock, self.uow, self.ledger, self.watermarks = clock, uow, ledger, watermarks
         self.transport = MemoryTransport()
         self._ran = 0
 
@@ -81,6 +78,7 @@ class World:
             uow=self.uow,
             ledger=self.ledger,
             around=surroundings(self.clock),
+            watermarks=self.watermarks,
             poll_s=0,
         )
 
@@ -103,32 +101,6 @@ class World:
         async with self.uow.read() as tx:
             query = select(effects.c.number).order_by(effects.c.position)
             return list((await tx.execute(query)).scalars())
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def store_url(request: pytest.FixtureRequest) -> str | None:
-    """Where the test's store is; None for memory."""
-    if request.param == "memory":
-        return None
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
-
-
-@pytest.fixture
-async def world(store_url: str | None, clock: ManualClock) -> AsyncIterator[World]:
-    """The same test on each store."""
-    if store_url is None:
-        memory = MemoryUnitOfWork()
-        made = World(clock, memory, MemoryLedger(memory))
-    else:
-        database = Database(store_url)
-        async with database.writer.begin() as connection:
-            await connection.run_sync(effects.create)
-        uow = SqlUnitOfWork(database)
-        made = World(clock, uow, SqlLedger(uow))
-    yield made
-    await made.transport.aclose()
-    await made.uow.aclose()
 
 
 async def test_a_repeated_event_has_one_effect(world: World) -> None:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from onefold.adapters.memory.unit_of_work import MemoryTransaction
 from onefold.ports.ledger import DeadLetter, Span
 from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Transaction
@@ -47,9 +46,8 @@ class MemoryLedger:
         return self._starts[place]
 
     async def park(self, tx: Transaction, letter: DeadLetter) -> None:
-        assert isinstance(tx, MemoryTransaction)  # noqa: S101 (the same adapter's)
         id_ = "/".join(map(str, (letter.consumer, *letter.partition, letter.position)))
-        parked = tx.records.setdefault("dead letters", {})
+        parked = _letters(tx)
         flat = asdict(letter) | {
             "id": id_,
             "topic": letter.partition.topic,
@@ -87,5 +85,10 @@ class MemoryLedger:
         return sorted(moved)
 
     async def replayed(self, tx: Transaction, id_: str, *, now: datetime) -> None:
-        assert isinstance(tx, MemoryTransaction)  # noqa: S101 (the same adapter's)
-        tx.records["dead letters"][id_].update(state="replayed", moved_at=now)
+        _letters(tx)[id_].update(state="replayed", moved_at=now)
+
+
+def _letters(tx: Any) -> dict[str, dict[str, Any]]:
+    """Of the same adapter's transaction, or of one around it."""
+    letters: dict[str, dict[str, Any]] = tx.records.setdefault("dead letters", {})
+    return letters

@@ -59,9 +59,13 @@ class MemoryOutbox:
             if row.position in sent:
                 outbox[id_] = replace(row, sent=True)
             elif failure is not None:
-                dead = failure.next_at is None
-                tries = row.attempts + 1
-                outbox[id_] = replace(row, attempts=tries, next_at=failure.next_at, dead=dead)
+                outbox[id_] = replace(
+                    row,
+                    attempts=row.attempts + 1,
+                    next_at=failure.next_at,
+                    dead_at=now if failure.next_at is None else None,
+                    error=failure.error,
+                )
         self._leases[shipment.shard] = shipment.fence, now
         return True
 

@@ -46,7 +46,13 @@ class OutboxRow:
     attempts: int = 0
     next_at: datetime | None = None
     sent: bool = False
-    dead: bool = False
+    dead_at: datetime | None = None
+    error: str = ""
+
+    @property
+    def dead(self) -> bool:
+        """Sent no more, until somebody revives it."""
+        return self.dead_at is not None
 
     @property
     def event(self) -> Event:

@@ -97,6 +97,17 @@ starts = Table(
     Column("begun_at", Instant, nullable=False),
 )
 
+# The last position applied, of consumers that keep that and no inbox row per event.
+watermarks = Table(
+    "onefold_watermarks",
+    metadata,
+    Column("consumer", String(64), primary_key=True),
+    Column("topic", String(249), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("advanced_at", Instant, nullable=False),
+)
+
 dead_letters = Table(
     "onefold_dead_letters",
     metadata,

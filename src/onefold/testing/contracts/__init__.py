@@ -24,6 +24,7 @@ from onefold.testing.contracts.stores import (
 )
 from onefold.testing.contracts.tables import InsertNewContract, SqlReadContract
 from onefold.testing.contracts.unit_of_work import UnitOfWorkContract
+from onefold.testing.contracts.watermarks import WatermarksContract
 
 __all__ = [
     "Contract",
@@ -37,5 +38,6 @@ __all__ = [
     "Stores",
     "TableEffects",
     "UnitOfWorkContract",
+    "WatermarksContract",
     "failures",
 ]

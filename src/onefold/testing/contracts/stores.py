@@ -16,6 +16,7 @@ from onefold.core.ids import derived_id
 from onefold.ports.deadlines import Deadlines
 from onefold.ports.outbox import Outbox
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
+from onefold.ports.watermarks import Watermarks
 
 T = TypeVar("T")
 
@@ -85,6 +86,7 @@ class Stores:
     outbox: Outbox
     deadlines: Deadlines
     effects: Effects
+    watermarks: Watermarks | None = None
 
     async def effect(self, name: str = "effect") -> int:
         """What is committed of a counter."""
