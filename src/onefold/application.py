@@ -1,6 +1,7 @@
 """What a user writes: an application with consumers, over a database and a broker."""
 
 import asyncio
+import logging
 import random
 import secrets
 import signal
@@ -25,6 +26,8 @@ from onefold.engine.relay import Relay, Routes
 from onefold.engine.worker import Parts, Worker
 from onefold.errors import InvalidSetting
 from onefold.ports.transport import Transport
+
+log = logging.getLogger("onefold.application")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -164,23 +167,34 @@ class Onefold:
             await worker.drain()
             await self.aclose()
 
-    def run(self) -> None:
-        """Work until SIGINT or SIGTERM, which drains; a second one leaves at once."""
-        asyncio.run(self._run())
+    def run(self, *, ready: Callable[[], None] = lambda: None) -> bool:
+        """
+        Work until SIGINT or SIGTERM, which drains; a second one leaves at once.
 
-    async def _run(self) -> None:
+        Args:
+            ready: Called when the schema is there and the loops have begun.
+
+        Returns:
+            Whether all that was under way was finished; else it comes again elsewhere.
+        """
+        return asyncio.run(self._run(ready))
+
+    async def _run(self, ready: Callable[[], None]) -> bool:
         stop, leave = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, _stop_then_leave, stop, leave)
         async with self.running() as worker:
+            ready()
             await stop.wait()
             draining = asyncio.create_task(worker.drain())
             leaving = asyncio.create_task(leave.wait())
             await asyncio.wait({draining, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not draining.done():
+            drained = draining.done()
+            if not drained:
                 await worker.leave()
             leaving.cancel()
+        return drained
 
     async def aclose(self) -> None:
         """Close broker and database. Safe twice."""
@@ -189,6 +203,7 @@ class Onefold:
 
 
 def _stop_then_leave(stop: asyncio.Event, leave: asyncio.Event) -> None:
+    log.info("leaving at once" if stop.is_set() else "draining; a second signal leaves at once")
     (leave if stop.is_set() else stop).set()
 
 
