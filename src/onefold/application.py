@@ -48,6 +48,7 @@ class Onefold:
         transport: A broker of your own instead. Without any of the three, messages go
             through the database itself.
         routes: Where published events go, and in which form.
+        relay_lease: After which a silent relay's share of the outbox goes to others.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Onefold:
         valkey: str | None = None,
         transport: Transport | None = None,
         routes: Routes | None = None,
+        relay_lease: timedelta = timedelta(seconds=30),
     ) -> None:
         if sum(given is not None for given in (kafka, valkey, transport)) > 1:
             raise InvalidSetting("transport", "give one of kafka, valkey and transport")
@@ -65,7 +67,7 @@ class Onefold:
         self.uow = SqlUnitOfWork(self.database)
         self.ledger, self.outbox = SqlLedger(self.uow), SqlOutbox(self.uow)
         self.transport = transport or _transport(self.uow, kafka, valkey)
-        self.routes = routes or Routes()
+        self.routes, self._relay_lease = routes or Routes(), relay_lease
         self.specs: dict[str, ConsumerSpec] = {}
         self.around = Surroundings(
             clock=SystemClock(),
@@ -144,7 +146,7 @@ class Onefold:
             owner=f"{socket.gethostname()[:40]}-{secrets.token_hex(6)}",
             around=self.around,
             routes=self.routes,
-            lease=timedelta(seconds=30),
+            lease=self._relay_lease,
         )
         parts = Parts(
             uow=self.uow,
