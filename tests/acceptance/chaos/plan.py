@@ -58,39 +58,29 @@ class Feed:
 
 
 class Blow(Enum):
-    """What goes wrong."""
+    """What a worker meets."""
 
-    KILL = auto()  # SIGKILL to a worker, which is started again
-    PAUSE = auto()  # SIGSTOP to a worker for longer than its lease, then SIGCONT
-    BROKER = auto()  # SIGKILL to the broker, which is started again on its data
-    DATABASE = auto()  # PostgreSQL stops at once, and is started again on its data
+    KILL = auto()  # SIGKILL; it is started again
+    PAUSE = auto()  # SIGSTOP for longer than its lease, then SIGCONT
 
 
-@dataclass(frozen=True, order=True)
-class Moment:
-    """When, in seconds from the start, to which worker, and for how long a pause or absence."""
+@dataclass(frozen=True)
+class Fate:
+    """What a worker meets next, how long after it began or went on to work, and for how long."""
 
-    at_s: float
-    blow: Blow = field(compare=False)
-    worker: int = field(compare=False, default=0)
-    lasts_s: float = field(compare=False, default=0.0)
-
-
-def moments(random: Random, storm_s: float) -> list[Moment]:
-    """One death of each server; a worker killed every two seconds, one paused every four."""
-    found = [
-        Moment(storm_s * random.uniform(0.2, 0.4), Blow.BROKER, lasts_s=random.uniform(0, 1)),
-        Moment(storm_s * random.uniform(0.55, 0.75), Blow.DATABASE, lasts_s=random.uniform(0, 1)),
-    ]
-    for blow, every_s in ((Blow.KILL, 2.0), (Blow.PAUSE, 4.0)):
-        for at_s in _times(random, storm_s, every_s):
-            lasts_s = LEASE.total_seconds() * random.uniform(1.2, 2) if blow is Blow.PAUSE else 0.0
-            found.append(Moment(at_s, blow, random.randrange(WORKERS), lasts_s))
-    return sorted(found)
+    blow: Blow
+    after_s: float
+    lasts_s: float
 
 
-def _times(random: Random, until_s: float, every_s: float) -> Iterator[float]:
-    at_s = random.uniform(0.5, 1.5) * every_s
-    while at_s < until_s:
-        yield at_s
-        at_s += random.uniform(0.5, 1.5) * every_s
+def fates(random: Random) -> Iterator[Fate]:
+    """One after the other, without end: two kills for each pause."""
+    while True:
+        blow = random.choice((Blow.KILL, Blow.KILL, Blow.PAUSE))
+        lasts_s = LEASE.total_seconds() * random.uniform(1.2, 2)
+        yield Fate(blow, random.uniform(1, 6), lasts_s)
+
+
+def deaths_of_servers(random: Random) -> tuple[float, float]:
+    """When broker and database die, as parts of the storm: never both at once."""
+    return random.uniform(0.15, 0.35), random.uniform(0.6, 0.8)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -11,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 from tests.acceptance.chaos.brokers import APPLIED, ORDERS, transport_of
-from tests.acceptance.chaos.plan import WORKERS, Blow, Feed, Moment, moments
+from tests.acceptance.chaos.plan import WORKERS, Blow, Fate, Feed, deaths_of_servers, fates
 from tests.acceptance.chaos.verdict import CONSUMERS, Effect, Left, Verdict, judge
 from tests.acceptance.support import ONEFOLD
 
@@ -30,7 +31,9 @@ STANDSTILL_S: Final = 40.0  # without any progress, what is missing is lost
 LEAVE_S: Final = 20.0  # for a drain
 
 TABLES: Final = """
-CREATE TABLE effects (serial BIGSERIAL, consumer TEXT, event_id TEXT, key TEXT, number INT, last INT);
+CREATE TABLE effects (
+    serial BIGSERIAL, consumer TEXT, event_id TEXT, key TEXT, number INT, last INT
+);
 CREATE INDEX ON effects (consumer, key, number)
 """
 
@@ -51,25 +54,33 @@ class Worker:
     def __init__(self, app: str, environment: dict[str, str], log: Path) -> None:
         self._command = (ONEFOLD, "worker", "--app", app)
         self._environment, self._log = os.environ | environment, log
-        self.process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | None = None
         self._leaving = False
+        self.works = asyncio.Event()
         self.endings: list[int] = []
 
     async def run(self) -> None:
         """Until told to leave."""
         while not self._leaving:
             with self._log.open("ab") as log:
-                self.process = await asyncio.create_subprocess_exec(
-                    *self._command, cwd=ROOT, env=self._environment, stdout=log, stderr=log
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    cwd=ROOT,
+                    env=self._environment,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=log,
                 )
-            self.endings.append(await self.process.wait())
-            await asyncio.sleep(0.1)
+            assert self._process.stdout
+            if await self._process.stdout.readline():
+                self.works.set()
+            self.endings.append(await self._process.wait())
+            self.works.clear()
 
     def signal(self, which: signal.Signals) -> bool:
         """Send it; False when there is no process to get it."""
-        if self.process is None or self.process.returncode is not None:
+        if self._process is None or self._process.returncode is not None:
             return False
-        self.process.send_signal(which)
+        self._process.send_signal(which)
         return True
 
     def leave(self) -> None:
@@ -127,10 +138,7 @@ class Storm:
             await _create(transport)
             keeping = [asyncio.create_task(worker.run()) for worker in workers]
             try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._pour(transport, feed))
-                    for moment in moments(Random(self.seed + 1), self.lasts_s):
-                        group.create_task(self._strike(moment, workers))
+                await self._storm(transport, feed, workers)
                 await self._calm(feed.sent)
                 await self._drain(workers, keeping)
             finally:
@@ -169,39 +177,46 @@ class Storm:
 
     # The storm.
 
+    async def _storm(self, transport: Transport, feed: Feed, workers: Sequence[Worker]) -> None:
+        broker_dies, database_dies = deaths_of_servers(Random(self.seed))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pour(transport, feed))
+            group.create_task(self._restart(self.broker, broker_dies * self.lasts_s))
+            group.create_task(self._restart(self.database, database_dies * self.lasts_s))
+            for number, worker in enumerate(workers, start=1):
+                group.create_task(self._torment(worker, Random(self.seed + number)))
+
     async def _pour(self, transport: Transport, feed: Feed) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.lasts_s
         while loop.time() < end:
-            await _send(transport, feed.portion(feed.random.randint(5, 25)))
+            await _send(transport, feed.portion(feed.random.randint(5, 15)))
             await asyncio.sleep(0.05)
         await _send(transport, feed.farewells())
 
-    async def _strike(self, moment: Moment, workers: Sequence[Worker]) -> None:
-        await asyncio.sleep(moment.at_s)
-        match moment.blow:
-            case Blow.KILL:
-                self.kills += workers[moment.worker].signal(signal.SIGKILL)
-            case Blow.PAUSE:
-                await self._pause(workers[moment.worker], moment.lasts_s)
-            case Blow.BROKER:
-                await self._restart(self.broker, moment.lasts_s)
-            case Blow.DATABASE:
-                await self._restart(self.database, moment.lasts_s)
-
-    async def _pause(self, worker: Worker, lasts_s: float) -> None:
-        process = worker.process
-        if process is None or not worker.signal(signal.SIGSTOP):
-            return
-        self.pauses += 1
-        await asyncio.sleep(lasts_s)
-        if process.returncode is None:
-            process.send_signal(signal.SIGCONT)
-
-    async def _restart(self, server: Mortal, lasts_s: float) -> None:
+    async def _restart(self, server: Mortal, at_s: float) -> None:
+        await asyncio.sleep(at_s)
         await asyncio.to_thread(server.kill)
-        await asyncio.sleep(lasts_s)
         await asyncio.to_thread(server.start)
+
+    async def _torment(self, worker: Worker, random: Random) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.lasts_s):
+                for fate in fates(random):
+                    await worker.works.wait()
+                    await asyncio.sleep(fate.after_s)
+                    await self._strike(worker, fate)
+
+    async def _strike(self, worker: Worker, fate: Fate) -> None:
+        if fate.blow is Blow.KILL:
+            worker.works.clear()  # until the next one works
+            self.kills += worker.signal(signal.SIGKILL)
+        elif worker.signal(signal.SIGSTOP):
+            self.pauses += 1
+            try:
+                await asyncio.sleep(fate.lasts_s)
+            finally:
+                worker.signal(signal.SIGCONT)
 
     # The calm.
 
@@ -220,7 +235,9 @@ class Storm:
                 moved_at = asyncio.get_running_loop().time()
             await asyncio.sleep(0.2)
 
-    async def _drain(self, workers: Sequence[Worker], keeping: Sequence[asyncio.Task[None]]) -> None:
+    async def _drain(
+        self, workers: Sequence[Worker], keeping: Sequence[asyncio.Task[None]]
+    ) -> None:
         for worker in workers:
             worker.leave()
         await asyncio.wait(keeping, timeout=LEAVE_S)

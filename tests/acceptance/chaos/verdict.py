@@ -83,8 +83,16 @@ def judge(sent: Collection[Event], left: Left) -> Verdict:
         + [f"in the topic and never published: {id_}" for id_ in sorted(phantoms)],
         out_of_order=list(_out_of_order(due.values(), left.effects)),
         parked=_told("{} parked by {}", {p for p in left.parked if p[1] not in poisoned})
-        + [f"{id_} not parked" for key, id_ in poisoned.items() if ("apply", key) not in left.parked]
-        + [f"{poisoned[key]} parked by tell" for c, key in left.parked if c == "tell" and key in poisoned],
+        + [
+            f"{id_} not parked"
+            for key, id_ in poisoned.items()
+            if ("apply", key) not in left.parked
+        ]
+        + [
+            f"{poisoned[key]} parked by tell"
+            for c, key in left.parked
+            if c == "tell" and key in poisoned
+        ],
     )
 
 
@@ -102,7 +110,7 @@ def _out_of_order(due: Iterable[Event], effects: Sequence[Effect]) -> Iterable[s
     numbers: dict[str, list[int]] = defaultdict(list)
     for event in due:
         numbers[event.key or ""].append(event.data["number"])
-    before = {}
+    before: dict[tuple[str, int], int | None] = {}
     for key, of_key in numbers.items():
         ordered = sorted(of_key)
         before |= {(key, n): b for b, n in zip([None, *ordered], ordered, strict=False)}
