@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import randbits
-from socket import create_server
 
 from scripts.kafka.server import KafkaMissing, KafkaServer
-from tests.acceptance.chaos.servers import Broker, Kafka, Valkey, postgres
+from tests.acceptance.chaos.servers import Broker, Kafka, postgres, valkey
 from tests.acceptance.chaos.storm import Storm
 from tests.acceptance.support import tell
 
@@ -41,19 +40,6 @@ def kafka(home: Path) -> Iterator[Broker]:
         yield Kafka(server)
     finally:
         server.stop()
-
-
-@contextmanager
-def valkey(home: Path) -> Iterator[Broker]:
-    """A real server that keeps what it acknowledged."""
-    with create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    broker = Valkey(home / "valkey", port)
-    broker.start()
-    try:
-        yield broker
-    finally:
-        broker.kill()
 
 
 BROKERS = {"kafka": kafka, "valkey": valkey}

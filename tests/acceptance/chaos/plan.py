@@ -78,9 +78,9 @@ def fates(random: Random) -> Iterator[Fate]:
     while True:
         blow = random.choice((Blow.KILL, Blow.KILL, Blow.PAUSE))
         lasts_s = LEASE.total_seconds() * random.uniform(1.2, 2)
-        yield Fate(blow, random.uniform(1, 6), lasts_s)
+        yield Fate(blow, random.uniform(0.5, 4), lasts_s)
 
 
 def deaths_of_servers(random: Random) -> tuple[float, float]:
     """When broker and database die, as parts of the storm: never both at once."""
-    return random.uniform(0.15, 0.35), random.uniform(0.6, 0.8)
+    return random.uniform(0.1, 0.3), random.uniform(0.6, 0.8)

