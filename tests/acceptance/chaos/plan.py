@@ -41,11 +41,15 @@ class Feed:
         self.sent += fresh
         return portion
 
-    def farewells(self) -> list[Event]:
+    def these(self, *wanted: tuple[str, str]) -> list[Event]:
+        """New events with those keys and moods."""
+        fresh = [self._new(key, mood) for key, mood in wanted]
+        self.sent += fresh
+        return fresh
+
+    def farewells(self, keys: int = KEYS) -> list[Event]:
         """One for each key: when it was applied, so was all that was sent before it."""
-        farewells = [self._new(f"k{number}", "plain") for number in range(KEYS)]
-        self.sent += farewells
-        return farewells
+        return self.these(*((f"k{number}", "plain") for number in range(keys)))
 
     def _mood(self) -> str:
         return self.random.choices(("plain", "flaky", "poisoned"), (0.988, 0.01, 0.002))[0]

@@ -1,41 +1,25 @@
 """Workers in one group, killed and paused while events pour in; then what is left is judged."""
 
 import asyncio
-import os
+import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-import asyncpg
-from tests.acceptance.chaos.brokers import APPLIED, ORDERS, transport_of
 from tests.acceptance.chaos.plan import WORKERS, Blow, Fate, Feed, deaths_of_servers, fates
-from tests.acceptance.chaos.verdict import CONSUMERS, Effect, Left, Verdict, judge
-from tests.acceptance.support import ONEFOLD
+from tests.acceptance.chaos.stage import Life, Stage, Worker, send
+from tests.acceptance.chaos.verdict import CONSUMERS, Verdict, judge
 
-from onefold.adapters.sql.connection import Database
-from onefold.adapters.sql.migrate import migrate
 from onefold.core.envelope import Event
-from onefold.core.wire import decode
-from onefold.engine.relay import Routes
-from onefold.errors import StoreUnavailable
 from onefold.ports.transport import Transport
 
-ROOT: Final = Path(__file__).parents[3]
 APP: Final = "tests.acceptance.chaos.app:app"
-PARTITIONS: Final = 6
 STANDSTILL_S: Final = 40.0  # without any progress, what is missing is lost
 LEAVE_S: Final = 20.0  # for a drain
-
-TABLES: Final = """
-CREATE TABLE effects (
-    serial BIGSERIAL, consumer TEXT, event_id TEXT, key TEXT, number INT, last INT
-);
-CREATE INDEX ON effects (consumer, key, number)
-"""
 
 
 class Mortal(Protocol):
@@ -46,47 +30,6 @@ class Mortal(Protocol):
     def kill(self) -> None: ...
 
     def start(self) -> None: ...
-
-
-class Worker:
-    """One `onefold worker`, started again whenever it ends, as a supervisor would."""
-
-    def __init__(self, app: str, environment: dict[str, str], log: Path) -> None:
-        self._command = (ONEFOLD, "worker", "--app", app)
-        self._environment, self._log = os.environ | environment, log
-        self._process: asyncio.subprocess.Process | None = None
-        self._leaving = False
-        self.works = asyncio.Event()
-        self.endings: list[int] = []
-
-    async def run(self) -> None:
-        """Until told to leave."""
-        while not self._leaving:
-            with self._log.open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    cwd=ROOT,
-                    env=self._environment,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=log,
-                )
-            assert self._process.stdout
-            if await self._process.stdout.readline():
-                self.works.set()
-            self.endings.append(await self._process.wait())
-            self.works.clear()
-
-    def signal(self, which: signal.Signals) -> bool:
-        """Send it; False when there is no process to get it."""
-        if self._process is None or self._process.returncode is not None:
-            return False
-        self._process.send_signal(which)
-        return True
-
-    def leave(self) -> None:
-        """SIGTERM, and do not start again."""
-        self._leaving = True
-        self.signal(signal.SIGTERM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,57 +66,36 @@ class Storm:
     seed: int
     lasts_s: float
     home: Path
-    app: str = APP
     kills: int = 0
     pauses: int = 0
-    _harm: list[str] = field(default_factory=list)
+    _database_gone: float = field(default=0.0, init=False)
+    _database_back: float = field(default=0.0, init=False)
 
     async def run(self) -> Report:
         """All of it: storm, calm, verdict."""
+        stage = Stage(self.broker.url, self.database.url, self.home)
         feed = Feed(Random(self.seed))
-        workers = [self._worker() for _ in range(WORKERS)]
-        await self._prepare()
-        transport = transport_of(self.broker.url)
-        try:
-            await _create(transport)
+        workers = [stage.worker(APP) for _ in range(WORKERS)]
+        async with stage.set() as transport:
             keeping = [asyncio.create_task(worker.run()) for worker in workers]
             try:
                 await self._storm(transport, feed, workers)
-                await self._calm(feed.sent)
+                await self._calm(stage, feed.sent)
                 await self._drain(workers, keeping)
             finally:
                 for worker in workers:
                     worker.leave()
                     worker.signal(signal.SIGKILL)
                 await asyncio.gather(*keeping)
-            left = await self._left(transport)
-        finally:
-            await transport.aclose()
-        verdict = judge(feed.sent, left)
+            verdict = judge(feed.sent, await stage.left(transport))
+        again = await stage.sql("fetchval", "SELECT count(*) FROM onefold_starts")
         return Report(
             verdict=verdict,
             kills=self.kills,
             pauses=self.pauses,
-            harm=[*verdict.harm, *self._harm],
-            details=await self._details(feed),
+            harm=[*verdict.harm, *self._unexcused(workers)],
+            details=f"{again} messages were begun alone: they failed, or their worker died",
         )
-
-    def _worker(self) -> Worker:
-        environment = {"CHAOS_DATABASE": self.database.url, "CHAOS_BROKER": self.broker.url}
-        return Worker(self.app, environment, self.home / "workers.log")
-
-    async def _prepare(self) -> None:
-        database = Database(self.database.url)
-        await migrate(database)
-        await database.aclose()
-        await self._sql("execute", TABLES)
-
-    async def _sql(self, how: str, statement: str, *arguments: Any) -> Any:
-        connection = await asyncpg.connect(self.database.url)
-        try:
-            return await getattr(connection, how)(statement, *arguments)
-        finally:
-            await connection.close()
 
     # The storm.
 
@@ -182,24 +104,32 @@ class Storm:
         await _all_work(workers)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pour(transport, feed))
-            group.create_task(self._restart(self.broker, broker_dies * self.lasts_s))
-            group.create_task(self._restart(self.database, database_dies * self.lasts_s))
+            group.create_task(self._restart_broker(broker_dies * self.lasts_s))
+            group.create_task(self._restart_database(database_dies * self.lasts_s))
             for number, worker in enumerate(workers, start=1):
                 group.create_task(self._torment(worker, Random(f"{self.seed}/{number}")))
 
     async def _pour(self, transport: Transport, feed: Feed) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.lasts_s
-        await _send(transport, feed.portion(500))  # more than is worked off before the first blow
+        await send(transport, feed.portion(500))  # more than is worked off before the first blow
         while loop.time() < end:
-            await _send(transport, feed.portion(feed.random.randint(5, 15)))
+            await send(transport, feed.portion(feed.random.randint(5, 15)))
             await asyncio.sleep(0.05)
-        await _send(transport, feed.farewells())
+        await send(transport, feed.farewells())
 
-    async def _restart(self, server: Mortal, at_s: float) -> None:
-        await asyncio.sleep(at_s)
-        await asyncio.to_thread(server.kill)
-        await asyncio.to_thread(server.start)
+    async def _restart_broker(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        await asyncio.to_thread(self.broker.kill)
+        await asyncio.to_thread(self.broker.start)
+
+    async def _restart_database(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        loop = asyncio.get_running_loop()
+        self._database_gone, self._database_back = loop.time(), math.inf
+        await asyncio.to_thread(self.database.kill)
+        await asyncio.to_thread(self.database.start)
+        self._database_back = loop.time()
 
     async def _torment(self, worker: Worker, random: Random) -> None:
         with suppress(TimeoutError):
@@ -222,7 +152,7 @@ class Storm:
 
     # The calm.
 
-    async def _calm(self, sent: Sequence[Event]) -> None:
+    async def _calm(self, stage: Stage, sent: Sequence[Event]) -> None:
         """Wait until all is there, or nothing more comes."""
         poisoned = sum(event.data["mood"] == "poisoned" for event in sent)
         wanted = (len(sent) - poisoned) * len(CONSUMERS) + poisoned
@@ -232,7 +162,7 @@ class Storm:
         )
         there, moved_at = 0, asyncio.get_running_loop().time()
         while there < wanted and asyncio.get_running_loop().time() - moved_at < STANDSTILL_S:
-            before, there = there, await self._sql("fetchval", count)
+            before, there = there, await stage.sql("fetchval", count)
             if there != before:
                 moved_at = asyncio.get_running_loop().time()
             await asyncio.sleep(0.2)
@@ -244,60 +174,21 @@ class Storm:
         for worker in workers:
             worker.leave()
         await asyncio.wait(keeping, timeout=LEAVE_S)
+
+    def _unexcused(self, workers: Sequence[Worker]) -> Iterable[str]:
+        """Ends of workers that nobody asked for; without a database none can begin."""
         for number, worker in enumerate(workers):
-            if not worker.endings or worker.endings[-1] != 0:
-                self._harm.append(f"worker {number} did not drain: {worker.endings[-1:]}")
+            for life in worker.lives[:-1]:
+                if life.code != -signal.SIGKILL and not (life.code == 1 and self._was_away(life)):
+                    yield f"worker {number} ended by itself with {life.code}"
+            if not worker.lives or worker.lives[-1].code != 0:
+                yield f"worker {number} did not drain: {worker.lives[-1:]}"
 
-    async def _left(self, transport: Transport) -> Left:
-        rows = await self._sql("fetch", "SELECT * FROM effects ORDER BY serial")
-        letters = await self._sql("fetch", "SELECT consumer, event_id FROM onefold_dead_letters")
-        outbox = await self._sql("fetch", "SELECT event_id FROM onefold_outbox")
-        published = {row["event_id"] for row in outbox}
-        return Left(
-            effects=[Effect(*(row[name] for name in Effect._fields)) for row in rows],
-            parked=[(row["consumer"], row["event_id"]) for row in letters],
-            published=published,
-            arrived=await _arrived(transport, len(published)),
-        )
-
-    async def _details(self, feed: Feed) -> str:
-        again = await self._sql("fetchval", "SELECT count(*) FROM onefold_starts")
-        return f"{again} messages begun again by themselves"
+    def _was_away(self, life: Life) -> bool:
+        return life.began < self._database_back and life.ended > self._database_gone
 
 
 async def _all_work(workers: Sequence[Worker]) -> None:
     async with asyncio.timeout(STANDSTILL_S):
         for worker in workers:
             await worker.works.wait()
-
-
-async def _create(transport: Any) -> None:
-    for topic in (ORDERS, APPLIED):
-        await transport.create(topic, partitions=PARTITIONS)
-
-
-async def _send(transport: Transport, events: Sequence[Event]) -> None:
-    """Until the broker has them all; what is not known to be there is sent again, in order."""
-    routes = Routes(topics={"orders": ORDERS})
-    waiting = [routes.outgoing(event) for event in events]
-    while waiting:
-        answers = await transport.publish(waiting)
-        waiting = [m for m, error in zip(waiting, answers, strict=True) if error is not None]
-        await asyncio.sleep(0.1 if waiting else 0)
-
-
-async def _arrived(transport: Transport, wanted: int) -> set[str]:
-    """The ids in the topic of what was published, read from its start by a group of its own."""
-    arrived: set[str] = set()
-    subscription = await transport.subscribe("auditor", [APPLIED])
-    idle = 0
-    while len(arrived) < wanted and idle < 10:
-        try:
-            received = await subscription.receive(max_messages=500, wait_s=1)
-        except StoreUnavailable:
-            received = []
-        arrived |= {decode(m.value or b"", m.headers).identity for m in received}
-        idle = 0 if received else idle + 1
-        await subscription.settle(received)
-    await subscription.close()
-    return arrived
