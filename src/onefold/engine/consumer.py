@@ -18,6 +18,7 @@ import logging
 from asyncio import TaskGroup
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -125,6 +126,10 @@ class _HandlerFailed(Exception):
     def __init__(self, culprit: int | None, error: Exception) -> None:
         super().__init__(culprit, error)
         self.culprit, self.error = culprit, error
+
+
+class _TakeBack(Exception):
+    """Roll back: it was only asked whether there is a claim."""
 
 
 class Consumer:
@@ -328,8 +333,21 @@ class Consumer:
         await self._count_start(delivery)
         if delivery.attempt <= self.spec.max_attempts:
             return True
+        if await self._patiently(lambda: self._was_applied(delivery)):
+            return True  # its workers died of something else; its turn ends as a repeat
         detail = f"begun {delivery.attempt - 1} times and never ended"
         await self._park(delivery, "killed_its_worker", detail)
+        return False
+
+    async def _was_applied(self, delivery: Delivery) -> bool:
+        """Whether the inbox has it: then no handler runs for it any more."""
+        with suppress(_TakeBack):
+            async with self._uow.begin() as tx:
+                now = self._around.clock.now()
+                (claimed,) = await tx.claim_many(self.spec.name, [delivery.claim], now=now)
+                if claimed is Claimed.FIRST:
+                    raise _TakeBack
+            return True
         return False
 
     async def _count_start(self, delivery: Delivery) -> None:
