@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
+from itertools import cycle, islice
 from random import Random
 from typing import Any, Final
 
@@ -77,10 +78,9 @@ class Fate:
     lasts_s: float
 
 
-def fates(random: Random) -> Iterator[Fate]:
-    """One after the other, without end: two kills for each pause."""
-    while True:
-        blow = random.choice((Blow.KILL, Blow.KILL, Blow.PAUSE))
+def fates(random: Random, *, first: int) -> Iterator[Fate]:
+    """Without end: two kills for each pause, beginning with the *first* of these three."""
+    for blow in islice(cycle((Blow.KILL, Blow.PAUSE, Blow.KILL)), first, None):
         lasts_s = LEASE.total_seconds() * random.uniform(1.2, 2)
         yield Fate(blow, random.uniform(0.5, 4), lasts_s)
 

@@ -18,7 +18,7 @@ from onefold.core.envelope import Event
 from onefold.ports.transport import Transport
 
 APP: Final = "tests.acceptance.chaos.app:app"
-STANDSTILL_S: Final = 40.0  # without any progress, what is missing is lost
+STANDSTILL_S: Final = 60.0  # without any progress, what is missing is lost
 LEAVE_S: Final = 20.0  # for a drain
 
 
@@ -106,15 +106,16 @@ class Storm:
             group.create_task(self._pour(transport, feed))
             group.create_task(self._restart_broker(broker_dies * self.lasts_s))
             group.create_task(self._restart_database(database_dies * self.lasts_s))
-            for number, worker in enumerate(workers, start=1):
-                group.create_task(self._torment(worker, Random(f"{self.seed}/{number}")))
+            for number, worker in enumerate(workers):
+                ahead = fates(Random(f"{self.seed}/{number}"), first=number)
+                group.create_task(self._torment(worker, ahead))
 
     async def _pour(self, transport: Transport, feed: Feed) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.lasts_s
-        await send(transport, feed.portion(500))  # more than is worked off before the first blow
+        await send(transport, feed.portion(1500))  # more than is worked off before the first blow
         while loop.time() < end:
-            await send(transport, feed.portion(feed.random.randint(5, 15)))
+            await send(transport, feed.portion(feed.random.randint(2, 8)))
             await asyncio.sleep(0.05)
         await send(transport, feed.farewells())
 
@@ -131,10 +132,10 @@ class Storm:
         await asyncio.to_thread(self.database.start)
         self._database_back = loop.time()
 
-    async def _torment(self, worker: Worker, random: Random) -> None:
+    async def _torment(self, worker: Worker, ahead: Iterable[Fate]) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.lasts_s):
-                for fate in fates(random):
+                for fate in ahead:
                     await worker.works.wait()
                     await asyncio.sleep(fate.after_s)
                     await self._strike(worker, fate)

@@ -69,7 +69,9 @@ class Verdict:
 def judge(sent: Collection[Event], left: Left) -> Verdict:
     """Every event one effect at each consumer, in order per key; exactly the poisoned parked."""
     due = {e.id: e for e in sent if e.data["mood"] != "poisoned"}
-    poisoned = {e.identity: e.id for e in sent if e.id not in due}
+    poisoned = {("apply", e.id) for e in sent if e.id not in due}
+    names = {e.identity: e.id for e in sent}
+    parked = {(consumer, names.get(id_, id_)) for consumer, id_ in left.parked}
     effects = Counter((effect.consumer, effect.event_id) for effect in left.effects)
     wanted = {(consumer, id_) for consumer in CONSUMERS for id_ in due}
     unsent = set(left.published) - set(left.arrived)
@@ -82,17 +84,8 @@ def judge(sent: Collection[Event], left: Left) -> Verdict:
         + _told("an effect of {} at {} that must have none", effects.keys() - wanted)
         + [f"in the topic and never published: {id_}" for id_ in sorted(phantoms)],
         out_of_order=list(_out_of_order(due.values(), left.effects)),
-        parked=_told("{} parked by {}", {p for p in left.parked if p[1] not in poisoned})
-        + [
-            f"{id_} not parked"
-            for key, id_ in poisoned.items()
-            if ("apply", key) not in left.parked
-        ]
-        + [
-            f"{poisoned[key]} parked by tell"
-            for c, key in left.parked
-            if c == "tell" and key in poisoned
-        ],
+        parked=_told("{} parked by {}", parked - poisoned)
+        + _told("{} not parked by {}", poisoned - parked),
     )
 
 
