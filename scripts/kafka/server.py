@@ -27,7 +27,8 @@ _READY = "Kafka Server started"
 _START_S = 60.0
 _STOP_S = 30.0
 
-# One node has nobody to copy to; and a group of tests does not wait for latecomers.
+# One node has nobody to copy to; a group of tests does not wait for latecomers; and a killed
+# broker is let back in when its former life's session ends, after 9 s unless told otherwise.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -47,6 +48,8 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=4
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=500
 group.consumer.min.session.timeout.ms=500

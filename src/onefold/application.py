@@ -1,6 +1,7 @@
 """What a user writes: an application with consumers, over a database and a broker."""
 
 import asyncio
+import logging
 import random
 import secrets
 import signal
@@ -27,6 +28,8 @@ from onefold.engine.worker import Parts, Worker
 from onefold.errors import InvalidSetting
 from onefold.ports.transport import Transport
 
+log = logging.getLogger("onefold.application")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -46,6 +49,7 @@ class Onefold:
         transport: A broker of your own instead. Without any of the three, messages go
             through the database itself.
         routes: Where published events go, and in which form.
+        relay_lease: After which a silent relay's share of the outbox goes to others.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Onefold:
         valkey: str | None = None,
         transport: Transport | None = None,
         routes: Routes | None = None,
+        relay_lease: timedelta = timedelta(seconds=30),
     ) -> None:
         if sum(given is not None for given in (kafka, valkey, transport)) > 1:
             raise InvalidSetting("transport", "give one of kafka, valkey and transport")
@@ -63,7 +68,7 @@ class Onefold:
         self.uow = SqlUnitOfWork(self.database)
         self.ledger, self.outbox = SqlLedger(self.uow), SqlOutbox(self.uow)
         self.transport = transport or _transport(self.uow, kafka, valkey)
-        self.routes = routes or Routes()
+        self.routes, self._relay_lease = routes or Routes(), relay_lease
         self.specs: dict[str, ConsumerSpec] = {}
         self.around = Surroundings(
             clock=SystemClock(),
@@ -145,7 +150,7 @@ class Onefold:
             owner=f"{socket.gethostname()[:40]}-{secrets.token_hex(6)}",
             around=self.around,
             routes=self.routes,
-            lease=timedelta(seconds=30),
+            lease=self._relay_lease,
         )
         parts = Parts(
             uow=self.uow,
@@ -169,23 +174,34 @@ class Onefold:
             await worker.drain()
             await self.aclose()
 
-    def run(self) -> None:
-        """Work until SIGINT or SIGTERM, which drains; a second one leaves at once."""
-        asyncio.run(self._run())
+    def run(self, *, ready: Callable[[], None] = lambda: None) -> bool:
+        """
+        Work until SIGINT or SIGTERM, which drains; a second one leaves at once.
 
-    async def _run(self) -> None:
+        Args:
+            ready: Called when the schema is there and the loops have begun.
+
+        Returns:
+            Whether all that was under way was finished; else it comes again elsewhere.
+        """
+        return asyncio.run(self._run(ready))
+
+    async def _run(self, ready: Callable[[], None]) -> bool:
         stop, leave = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, _stop_then_leave, stop, leave)
         async with self.running() as worker:
+            ready()
             await stop.wait()
             draining = asyncio.create_task(worker.drain())
             leaving = asyncio.create_task(leave.wait())
             await asyncio.wait({draining, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not draining.done():
+            drained = draining.done()
+            if not drained:
                 await worker.leave()
             leaving.cancel()
+        return drained
 
     async def aclose(self) -> None:
         """Close broker and database. Safe twice."""
@@ -194,6 +210,7 @@ class Onefold:
 
 
 def _stop_then_leave(stop: asyncio.Event, leave: asyncio.Event) -> None:
+    log.info("leaving at once" if stop.is_set() else "draining; a second signal leaves at once")
     (leave if stop.is_set() else stop).set()
 
 

@@ -101,9 +101,21 @@ class InboxFirst:
         """
         return True
 
+    async def knows(self, part: Sequence[Delivery]) -> bool:
+        """Whether any of *part* was applied before; a question only, that leaves no record."""
+        known = False
+        with suppress(_TakeBack):
+            async with self._uow.begin() as tx:
+                known = await self._any_applied(tx, part)
+                raise _TakeBack
+        return known
+
     def order_key(self, delivery: Delivery) -> object:
         """Deliveries with equal ones are applied in the order of their arrival."""
         return delivery.order_key
+
+    async def _any_applied(self, tx: Transaction, part: Sequence[Delivery]) -> bool:
+        return _any_repeated(await self._claim(tx, part))
 
     async def _claim(self, tx: Transaction, part: Sequence[Delivery]) -> Sequence[Claimed]:
         claims = [delivery.claim for delivery in part]
@@ -128,7 +140,7 @@ class InboxLast(InboxFirst):
             return await super().apply(part, run)
         except (HandlerFailed, *TOLD_BY_THE_COMMIT):
             # A repeat may fail because its effect is there; that is no failure to be counted.
-            if not await self._has_repeats(part):
+            if not await self.knows(part):
                 raise
             return await super().apply(part, run)
 
@@ -138,15 +150,6 @@ class InboxLast(InboxFirst):
         if _any_repeated(verdicts):
             raise _TakeBack
         return verdicts
-
-    async def _has_repeats(self, part: Sequence[Delivery]) -> bool:
-        """Whether the inbox knows any of *part*; a question only, that leaves no claim."""
-        verdicts: Sequence[Claimed] = ()
-        with suppress(_TakeBack):
-            async with self._uow.begin() as tx:
-                verdicts = await self._claim(tx, part)
-                raise _TakeBack
-        return _any_repeated(verdicts)
 
 
 class _TakeBack(Exception):
@@ -190,6 +193,9 @@ class AtWatermark(InboxFirst):
     def order_key(self, delivery: Delivery) -> object:
         """The partition: a mark cannot say that one message before it is still open."""
         return delivery.message.partition
+
+    async def _any_applied(self, tx: Transaction, part: Sequence[Delivery]) -> bool:
+        return len(await self._pass(tx, part)) < len(part)
 
     async def _pass(self, tx: Transaction, part: Sequence[Delivery]) -> Sequence[int]:
         """Move the marks past *part*; the indices of what they had not passed before."""
@@ -271,6 +277,10 @@ class Leased(InboxFirst):
         await self.apply([delivery], run)
         async with self._uow.begin() as tx:
             await then(tx)
+
+    async def knows(self, part: Sequence[Delivery]) -> bool:
+        """False: the guard is asked when a lease is; a replay finds out what was confirmed."""
+        return False
 
     async def _under_lease(
         self, _: object, delivery: Delivery, run: Run, *, confirm: AsyncConfirm

@@ -33,12 +33,43 @@ def serve(
         start(settings, socket=socket, worker=worker)
 
 
-def worker(database: DatabaseUrl = None) -> None:
-    """Run the worker's loops alone, beside servers started with --no-worker."""
+def worker(
+    database: DatabaseUrl = None,
+    app: Annotated[
+        str | None,
+        typer.Option(help="Run your own application's consumers: module:attribute."),
+    ] = None,
+) -> None:
+    """
+    Run the worker's loops alone, beside servers started with --no-worker.
+
+    With --app, run the consumers and the relay of your own application, such as
+    shop.main:app. SIGTERM or Ctrl-C finishes what is under way and leaves with 0; a second
+    one leaves at once with 143, and what was not committed comes again elsewhere.
+    """
+    if app is not None:
+        if database is not None:
+            raise typer.BadParameter("the application names its own", param_hint="--database")
+        _work_for(app)
+        return
     from onefold.apps.worker import work
     from onefold.settings import Settings
 
     work(Settings.load(**({"database_url": database} if database else {})))
+
+
+def _work_for(name: str) -> None:
+    import logging
+
+    from onefold.apps.cli.named_app import named_app
+
+    app = named_app(name)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("onefold").setLevel(logging.INFO)
+    consumers = ", ".join(app.specs)
+    drained = app.run(ready=lambda: print(f"onefold: {name} works: {consumers}", flush=True))
+    if not drained:
+        raise typer.Exit(143)  # as a shell tells of SIGTERM
 
 
 @command

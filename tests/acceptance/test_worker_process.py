@@ -1,0 +1,111 @@
+"""`onefold worker --app` as a process: signals drain it, and a second one lets it leave."""
+
+import asyncio
+import signal
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.acceptance.support import ONEFOLD, PATIENCE_S
+
+from onefold import Onefold
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(60)]
+
+# Its handler says that it has begun, and ends when there is a file of that name.
+SHOP = """
+import asyncio
+from pathlib import Path
+from sqlalchemy import text
+from onefold import Onefold
+
+app = Onefold("sqlite:///shop.db")
+
+@app.consumer("orders.placed", name="reserve-stock")
+async def reserve(event, tx):
+    await tx.execute(text("INSERT INTO reserved VALUES (:id)").bindparams(id=event.id))
+    print("began", event.id, flush=True)
+    while not Path("go").exists():
+        await asyncio.sleep(0.01)
+"""
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> Path:
+    """A folder with an application, and one order that waits for it."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    app = Onefold(f"sqlite:///{tmp_path / 'shop.db'}")
+    await app.migrate()
+    with sqlite3.connect(tmp_path / "shop.db") as database:
+        database.execute("CREATE TABLE reserved (id TEXT)")
+    await app.publish("orders.placed", {}, id="order-1")
+    await app.aclose()
+    return tmp_path
+
+
+@asynccontextmanager
+async def working(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A worker of the application, past its first line; killed at the end of the block."""
+    process = await asyncio.create_subprocess_exec(
+        *(ONEFOLD, "worker", "--app", "shop:app"),
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        assert await _line(process) == "onefold: shop:app works: reserve-stock"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def _line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout
+    async with asyncio.timeout(PATIENCE_S):
+        return (await process.stdout.readline()).decode().strip()
+
+
+async def _ended(process: asyncio.subprocess.Process) -> int:
+    async with asyncio.timeout(PATIENCE_S):
+        return await process.wait()
+
+
+def _reserved(folder: Path) -> list[str]:
+    with sqlite3.connect(folder / "shop.db") as database:
+        return [id_ for (id_,) in database.execute("SELECT id FROM reserved")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_lets_the_handler_finish(shop: Path, number: signal.Signals) -> None:
+    """What is under way is committed, and the exit code says that all went well."""
+    async with working(shop) as process:
+        assert await _line(process) == "began order-1"
+
+        process.send_signal(number)
+        (shop / "go").touch()
+
+        assert await _ended(process) == 0
+    assert _reserved(shop) == ["order-1"]
+
+
+async def test_a_second_signal_leaves_at_once(shop: Path) -> None:
+    """What was under way is rolled back, and done by the next worker."""
+    async with working(shop) as process:
+        assert await _line(process) == "began order-1"
+
+        process.send_signal(signal.SIGTERM)
+        assert "draining" in await _line(process)  # two signals at once would arrive as one
+        process.send_signal(signal.SIGTERM)
+
+        assert await _ended(process) == 143
+        assert _reserved(shop) == []
+    (shop / "go").touch()
+    async with working(shop) as process:
+        assert await _line(process) == "began order-1"
+        process.send_signal(signal.SIGTERM)
+        assert await _ended(process) == 0
+    assert _reserved(shop) == ["order-1"]
