@@ -8,11 +8,12 @@ from sqlalchemy import URL, Table
 from sqlalchemy.dialects.postgresql import JSONB, asyncpg, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.ports.features import Features
 from onefold.ports.tables import Instant
 
-__all__ = ["BEGIN", "BEGIN_READ", "FEATURES", "engines", "insert", "insert_new"]
+__all__ = ["BEGIN", "BEGIN_READ", "FEATURES", "engines", "insert", "insert_new", "say"]
 
 FEATURES = Features(name="postgresql", sql=True, parallel_writers=True, survives_process=True)
 
@@ -43,6 +44,11 @@ def engines(url: URL, *, wait_s: float) -> tuple[AsyncEngine, AsyncEngine]:
         hide_parameters=True,
     )
     return engine, engine
+
+
+async def say(driver: Any, words: str) -> None:
+    """Run a statement without values and without an answer. One round trip."""
+    await driver.execute(words)
 
 
 _DIALECT = asyncpg.dialect(  # type: ignore[no-untyped-call]
@@ -91,9 +97,7 @@ async def insert_new(
     """`Transaction.insert_new`, in one statement: the rows travel as one array a column."""
     columns = tuple(rows[0])
     arrays = [_array(table, name, rows) for name in columns]
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None  # noqa: S101 (a checked-out connection has its driver's)
-    found = await driver.fetch(_insert_sql(table, columns, key, sort=sort), *arrays)
+    found = await driver_of(connection).fetch(_insert_sql(table, columns, key, sort=sort), *arrays)
     return {tuple(record) for record in found}
 
 

@@ -10,11 +10,12 @@ from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.errors import InvalidSetting
 from onefold.ports.features import Features
 
-__all__ = ["BEGIN", "BEGIN_READ", "FEATURES", "engines", "insert", "insert_new"]
+__all__ = ["BEGIN", "BEGIN_READ", "FEATURES", "engines", "insert", "insert_new", "say"]
 
 FEATURES = Features(name="sqlite", sql=True, parallel_writers=False, survives_process=True)
 
@@ -91,6 +92,11 @@ def _use_wal(cursor: Any, attempts: int = 20) -> None:
             return
 
 
+async def say(driver: Any, words: str) -> None:
+    """Run a statement without values and without an answer. One turn of the driver's thread."""
+    await driver.execute_fetchall(words)
+
+
 @lru_cache(maxsize=64)
 def _insert_sql(table: Table, columns: tuple[str, ...], key: tuple[str, ...], count: int) -> str:
     quote = _DIALECT.identifier_preparer.quote
@@ -117,8 +123,7 @@ async def insert_new(
     columns = tuple(rows[0])
     binds = [_bind(table.c[name].type) for name in columns]
     reads = [_read(table.c[name].type) for name in key]
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None  # noqa: S101 (a checked-out connection has its driver's)
+    driver = driver_of(connection)
     inserted: set[tuple[Any, ...]] = set()
     step = _MAX_VARIABLES // len(columns)
     for start in range(0, len(rows), step):
