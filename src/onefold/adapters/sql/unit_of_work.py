@@ -22,6 +22,7 @@ from onefold.core.shard import shard_of
 from onefold.core.wire import encode_native
 from onefold.errors import IllegalTransition
 from onefold.ports.features import Features
+from onefold.ports.inserts import Inserted, plain_insert
 from onefold.ports.unit_of_work import (
     Claimed,
     InboxClaim,
@@ -47,8 +48,12 @@ class SqlTransaction:
     async def execute(
         self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
     ) -> CursorResult[Any]:
+        plain = plain_insert(statement, parameters)
         with self._call(writes=statement.is_dml):
-            return await self._connection.execute(statement, parameters)
+            if plain is None:
+                return await self._connection.execute(statement, parameters)
+            await self._dialect.insert_rows(self._connection, *plain)
+            return Inserted(len(plain.rows))  # type: ignore[return-value]
 
     async def insert_new(
         self, table: Table, rows: Sequence[Mapping[str, Any]]

@@ -15,7 +15,16 @@ from onefold.adapters.sql.json import dump_json, load_json
 from onefold.errors import InvalidSetting
 from onefold.ports.features import Features
 
-__all__ = ["BEGIN", "BEGIN_READ", "FEATURES", "engines", "insert", "insert_new", "say"]
+__all__ = [
+    "BEGIN",
+    "BEGIN_READ",
+    "FEATURES",
+    "engines",
+    "insert",
+    "insert_new",
+    "insert_rows",
+    "say",
+]
 
 FEATURES = Features(name="sqlite", sql=True, parallel_writers=False, survives_process=True)
 
@@ -102,9 +111,10 @@ def _insert_sql(table: Table, columns: tuple[str, ...], key: tuple[str, ...], co
     quote = _DIALECT.identifier_preparer.quote
     names, decides = (", ".join(map(quote, some)) for some in (columns, key))
     row = "(" + ", ".join("?" * len(columns)) + ")"
+    new = f" ON CONFLICT ({decides}) DO NOTHING RETURNING {decides}" if key else ""
     return (
         f"INSERT INTO {quote(table.name)} ({names}) "  # noqa: S608 (our own names)
-        f"VALUES {', '.join([row] * count)} ON CONFLICT ({decides}) DO NOTHING RETURNING {decides}"
+        f"VALUES {', '.join([row] * count)}{new}"
     )
 
 
@@ -120,11 +130,33 @@ async def insert_new(
     sort: bool = True,
 ) -> set[tuple[Any, ...]]:
     """`Transaction.insert_new`, in as few statements as the limit on variables allows."""
-    columns = tuple(rows[0])
-    binds = [_bind(table.c[name].type) for name in columns]
     reads = [_read(table.c[name].type) for name in key]
+    found = await _insert(connection, table, tuple(rows[0]), rows, key)
+    return {
+        tuple(read(v) if read else v for v, read in zip(row, reads, strict=True)) for row in found
+    }
+
+
+async def insert_rows(
+    connection: AsyncConnection,
+    table: Table,
+    columns: tuple[str, ...],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Rows as they are, in as few statements as the limit on variables allows."""
+    await _insert(connection, table, columns, rows, ())
+
+
+async def _insert(
+    connection: AsyncConnection,
+    table: Table,
+    columns: tuple[str, ...],
+    rows: Sequence[Mapping[str, Any]],
+    key: tuple[str, ...],
+) -> list[Any]:
+    binds = [_bind(table.c[name].type) for name in columns]
     driver = driver_of(connection)
-    inserted: set[tuple[Any, ...]] = set()
+    found: list[Any] = []
     step = _MAX_VARIABLES // len(columns)
     for start in range(0, len(rows), step):
         chunk = rows[start : start + step]
@@ -133,12 +165,9 @@ async def insert_new(
             for row in chunk
             for name, bind in zip(columns, binds, strict=True)
         ]
-        found = await driver.execute_fetchall(_insert_sql(table, columns, key, len(chunk)), values)
-        inserted.update(
-            tuple(read(v) if read else v for v, read in zip(row, reads, strict=True))
-            for row in found
-        )
-    return inserted
+        sql = _insert_sql(table, columns, key, len(chunk))
+        found += await driver.execute_fetchall(sql, values)
+    return found
 
 
 @lru_cache(maxsize=256)
