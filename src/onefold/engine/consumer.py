@@ -33,6 +33,7 @@ from onefold.errors import (
     IllegalTransition,
     InvalidEvent,
     OnefoldError,
+    SchemaOutdated,
     StoreContended,
     StoreFailed,
     StoreUnavailable,
@@ -364,8 +365,9 @@ class Consumer:
         """One transaction for all of *part*."""
         try:
             verdicts = await self._patiently(lambda: self._transact_once(part))
-        except (ConstraintViolated, StoreFailed, IllegalTransition) as error:
-            # Only the commit told: a deferred constraint, or an error that a handler swallowed.
+        except (ConstraintViolated, StoreFailed, SchemaOutdated, IllegalTransition) as error:
+            # Told after the handlers: by an insert held back, by a constraint that waits for
+            # the commit, or by an error that a handler swallowed.
             raise _HandlerFailed(None, error) from error
         self._count(part, verdicts)
 
@@ -382,7 +384,12 @@ class Consumer:
         self, tx: Transaction, part: Sequence[Delivery], first: Sequence[int]
     ) -> None:
         facts = {"consumer": self.spec.name, "now": self._around.clock.now()}
-        given = HandlerTransaction(tx, random=self._around.random, **facts)  # type: ignore[arg-type]
+        given = HandlerTransaction(
+            tx,
+            random=self._around.random,
+            together=len(part) > 1 and not self.spec.batch,
+            **facts,  # type: ignore[arg-type]
+        )
         if self.spec.batch:
             if first:
                 events = [part[i].event for i in first]

@@ -58,6 +58,9 @@ class Transaction(Protocol):
             statement: A Core statement; plain `insert`, `select`, `update`, `delete`.
             parameters: Rows for one `executemany`; such a statement returns no rows.
 
+        Returns:
+            Its result; of a plain insert `rowcount` alone, see `ports.inserts`.
+
         Raises:
             ConstraintViolated, StoreContended, StoreUnavailable, StoreFailed: the
                 transaction will be rolled back; nothing is recorded.
