@@ -32,6 +32,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from hashlib import sha256
+from types import NoneType
 from typing import Any, Final
 
 import msgspec
@@ -47,6 +48,7 @@ __all__ = [
     "content_id",
     "event_identity",
     "fingerprint",
+    "fingerprint_of_checked",
     "supplied_id",
 ]
 
@@ -144,6 +146,11 @@ def fingerprint(value: Any) -> bytes:
     return sha256(canonical_json(value)).digest()
 
 
+def fingerprint_of_checked(value: Any) -> bytes:
+    """As `fingerprint`, for a value whose parts have passed `refuse`: a third of its cost."""
+    return sha256(_canonical(value)).digest()
+
+
 def canonical_json(value: Any) -> bytes:
     """
     The one spelling of a JSON value, as the module docstring states; pinned by golden files.
@@ -152,7 +159,11 @@ def canonical_json(value: Any) -> bytes:
         InvalidEvent: `value` is no JSON value, see `onefold.core.json_value`.
     """
     refuse(value, "value", max_depth=MAX_DEPTH + 1)  # an event's content around its data
-    return msgspec.json.encode(_plain(value), order="deterministic")
+    return _canonical(value)
+
+
+def _canonical(value: Any) -> bytes:
+    return _ENCODER.encode(_plain(value))
 
 
 def _plain(value: Any) -> Any:
@@ -165,12 +176,17 @@ def _number(value: float) -> float | int:
 
 
 def _array(items: list[Any]) -> list[Any]:
-    return [_plain(item) for item in items]
+    return items if _AS_THEY_ARE.issuperset(map(type, items)) else [_plain(i) for i in items]
 
 
 def _object(members: dict[str, Any]) -> dict[str, Any]:
+    if _AS_THEY_ARE.issuperset(map(type, members.values())):
+        return members
     return {name: _plain(item) for name, item in members.items()}
 
+
+_ENCODER: Final = msgspec.json.Encoder(order="deterministic")
+_AS_THEY_ARE: Final = frozenset({NoneType, bool, int, str})
 
 _RULES: Final[Mapping[type, Callable[[Any], Any]]] = {
     float: _number,
