@@ -1,6 +1,7 @@
 """PostgreSQL: many writers; rows go in as arrays, one statement whatever their number."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -127,6 +128,26 @@ async def insert_new(
     arrays = [_array(table, name, rows) for name in columns]
     found = await driver_of(connection).fetch(_insert_sql(table, columns, key, sort=sort), *arrays)
     return {tuple(record) for record in found}
+
+
+# Sorted, so that two overlapping calls cannot deadlock; what is the same for all goes once.
+_CLAIM = """
+INSERT INTO onefold_inbox (consumer, event_id, fingerprint, claimed_at)
+SELECT $1, event_id, fingerprint, $4
+FROM unnest($2::text[], $3::bytea[]) AS rows (event_id, fingerprint) ORDER BY event_id
+ON CONFLICT (consumer, event_id) DO NOTHING RETURNING event_id
+"""
+
+
+async def claim_new(
+    connection: AsyncConnection, consumer: str, claims: Mapping[str, bytes], now: datetime
+) -> set[str]:
+    """Insert these ids and fingerprints into the inbox; which were not there. One statement."""
+    if not claims:
+        return set()
+    driver = driver_of(connection)
+    found = await driver.fetch(_CLAIM, consumer, list(claims), list(claims.values()), now)
+    return {record[0] for record in found}
 
 
 async def insert_rows(

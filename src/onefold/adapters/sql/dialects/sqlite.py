@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
+from onefold.adapters.sql.schema import inbox
 from onefold.errors import InvalidSetting
 from onefold.ports.features import Features
 
@@ -135,6 +137,20 @@ async def insert_new(
     return {
         tuple(read(v) if read else v for v, read in zip(row, reads, strict=True)) for row in found
     }
+
+
+async def claim_new(
+    connection: AsyncConnection, consumer: str, claims: Mapping[str, bytes], now: datetime
+) -> set[str]:
+    """Insert these ids and fingerprints into the inbox; which were not there."""
+    rows = [
+        {"consumer": consumer, "event_id": id_, "fingerprint": print_, "claimed_at": now}
+        for id_, print_ in claims.items()
+    ]
+    if not rows:
+        return set()
+    new = await insert_new(connection, inbox, rows, key=("consumer", "event_id"))
+    return {event_id for _, event_id in new}
 
 
 async def insert_rows(
