@@ -161,7 +161,7 @@ class Event(Struct, frozen=True, kw_only=True):
         The instant is left out: a message without one is given that of its arrival, and a
         redelivery must not look like a conflict.
         """
-        return identity.fingerprint(
+        return identity.fingerprint_of_checked(
             identity.content(
                 type=self.type,
                 version=self.version,

@@ -46,6 +46,8 @@ def read_headers(pairs: HeaderPairs) -> Headers:
     """
     content_type = event_id = None
     attributes: dict[str, str] = {}
+    if not pairs:
+        return Headers(None, None, attributes)
     for name, value in _known(pairs):
         if name == "content-type":
             content_type = _once(name, content_type, _text(name, value).strip())

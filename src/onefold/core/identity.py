@@ -32,6 +32,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from hashlib import sha256
+from types import NoneType
 from typing import Any, Final
 
 import msgspec
@@ -47,6 +48,7 @@ __all__ = [
     "content_id",
     "event_identity",
     "fingerprint",
+    "fingerprint_of_checked",
     "supplied_id",
 ]
 
@@ -144,6 +146,12 @@ def fingerprint(value: Any) -> bytes:
     return sha256(canonical_json(value)).digest()
 
 
+def fingerprint_of_checked(said: Mapping[str, Any]) -> bytes:
+    """As `fingerprint`, for the `content` of fields that were checked: a third of its cost."""
+    data = _plain(said["data"])  # the others are text, and an integer
+    return sha256(_ENCODER.encode({**said, "data": data})).digest()
+
+
 def canonical_json(value: Any) -> bytes:
     """
     The one spelling of a JSON value, as the module docstring states; pinned by golden files.
@@ -152,7 +160,7 @@ def canonical_json(value: Any) -> bytes:
         InvalidEvent: `value` is no JSON value, see `onefold.core.json_value`.
     """
     refuse(value, "value", max_depth=MAX_DEPTH + 1)  # an event's content around its data
-    return msgspec.json.encode(_plain(value), order="deterministic")
+    return _ENCODER.encode(_plain(value))
 
 
 def _plain(value: Any) -> Any:
@@ -165,12 +173,17 @@ def _number(value: float) -> float | int:
 
 
 def _array(items: list[Any]) -> list[Any]:
-    return [_plain(item) for item in items]
+    return items if _AS_THEY_ARE.issuperset(map(type, items)) else [_plain(i) for i in items]
 
 
 def _object(members: dict[str, Any]) -> dict[str, Any]:
+    if _AS_THEY_ARE.issuperset(map(type, members.values())):
+        return members
     return {name: _plain(item) for name, item in members.items()}
 
+
+_ENCODER: Final = msgspec.json.Encoder(order="deterministic")
+_AS_THEY_ARE: Final = frozenset({NoneType, bool, int, str})
 
 _RULES: Final[Mapping[type, Callable[[Any], Any]]] = {
     float: _number,

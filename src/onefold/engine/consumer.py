@@ -346,6 +346,7 @@ class Consumer:
             now=self._around.clock.now(),
             random=self._around.random,
             fence=fence,
+            together=len(part) > 1 and not self.spec.batch,
         )
         if self.spec.batch:
             if first:

@@ -12,6 +12,7 @@ from onefold.core.clock import Clock
 from onefold.core.envelope import Event
 from onefold.core.ids import Random
 from onefold.core.wire import decode
+from onefold.engine.deferred import DeferredInserts
 from onefold.errors import InvalidEvent
 from onefold.ports.guard import Lease
 from onefold.ports.transport import Message
@@ -91,16 +92,26 @@ class HandlerTransaction:
     random: Random
     event: Event | None = None
     fence: int = 0
+    together: bool = False  # other events share it: plain inserts may wait for theirs
     _outgoing: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._inserts = DeferredInserts(self.tx, hold=self.together and self.tx.features.sql)
 
     async def execute(
         self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
     ) -> CursorResult[Any]:
-        """Run a SQLAlchemy Core statement; see `ports.unit_of_work.Transaction.execute`."""
-        return await self.tx.execute(statement, parameters)
+        """
+        Run a SQLAlchemy Core statement; see `ports.unit_of_work.Transaction.execute`.
+
+        A plain insert may be held back to travel with those of the events that share the
+        transaction, see `engine.deferred`; whatever is run after it sees its row.
+        """
+        return await self._inserts.execute(statement, parameters)
 
     async def insert_new(self, table: Any, rows: Sequence[Mapping[str, Any]]) -> set[Any]:
         """Insert rows, set-based; see `ports.unit_of_work.Transaction.insert_new`."""
+        await self._inserts.write()
         return await self.tx.insert_new(table, rows)
 
     async def publish(
@@ -131,10 +142,12 @@ class HandlerTransaction:
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
     ) -> None:
         """Arm a deadline; see `ports.unit_of_work.Transaction.schedule`."""
+        await self._inserts.write()
         await self.tx.schedule(kind, key, due_at=due_at, payload=payload)
 
     async def flush(self) -> None:
-        """Write what was published, all in one statement; the engine does so at the end."""
+        """Write what was held back and what was published; the engine does so at the end."""
+        await self._inserts.write()
         if self._outgoing:
             await self.tx.publish(*self._outgoing, now=self.now)
             self._outgoing.clear()

@@ -19,6 +19,7 @@ from onefold.errors import (
     ConstraintViolated,
     IllegalTransition,
     InvalidSetting,
+    SchemaOutdated,
     StoreContended,
     StoreFailed,
     Unavailable,
@@ -29,8 +30,9 @@ from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Claimed, Transaction, UnitOfWork
 from onefold.ports.watermarks import Watermarks
 
-# Only the commit told: a deferred constraint, or an error that a handler swallowed.
-TOLD_BY_THE_COMMIT = (ConstraintViolated, StoreFailed, IllegalTransition)
+# Told after the handlers: by an insert held back, by a constraint that waits for the commit,
+# or by an error that a handler swallowed.
+TOLD_BY_THE_COMMIT = (ConstraintViolated, StoreFailed, SchemaOutdated, IllegalTransition)
 
 
 class HandlerFailed(Exception):

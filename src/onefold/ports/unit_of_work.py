@@ -13,6 +13,7 @@ from onefold.errors import FieldProblem, InvalidInput, StoreContended
 from onefold.ports.features import Features
 
 T = TypeVar("T")
+_LONGEST_ID = 255
 
 
 class InboxClaim(NamedTuple):
@@ -57,6 +58,9 @@ class Transaction(Protocol):
         Args:
             statement: A Core statement; plain `insert`, `select`, `update`, `delete`.
             parameters: Rows for one `executemany`; such a statement returns no rows.
+
+        Returns:
+            Its result; of a plain insert `rowcount` alone, see `ports.inserts`.
 
         Raises:
             ConstraintViolated, StoreContended, StoreUnavailable, StoreFailed: the
@@ -232,7 +236,21 @@ async def in_transaction(
 
 def check_claim(consumer: str, event_id: str, *, now: datetime) -> None:
     """Raise `InvalidInput` unless every adapter can keep such a claim."""
-    _refuse(_name("consumer", consumer, 64), _name("event_id", event_id, 255), _aware("now", now))
+    _refuse(
+        _name("consumer", consumer, 64),
+        _name("event_id", event_id, _LONGEST_ID),
+        _aware("now", now),
+    )
+
+
+def check_claims(consumer: str, event_ids: Collection[str], *, now: datetime) -> None:
+    """As `check_claim`, for many at once."""
+    shortest = min(map(len, event_ids), default=1)
+    longest = max(map(len, event_ids), default=1)
+    if not (shortest and longest <= _LONGEST_ID) or "\0" in "".join(event_ids):
+        for event_id in event_ids:
+            check_claim(consumer, event_id, now=now)
+    check_claim(consumer, next(iter(event_ids), "none"), now=now)
 
 
 def check_deadline(kind: str, key: str, *, due_at: datetime) -> None:

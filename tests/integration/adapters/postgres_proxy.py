@@ -14,7 +14,7 @@ class CommitCutter:
     Passes everything on between client and server; at a COMMIT it drops the connection.
 
     It understands as much of the protocol (PostgreSQL's manual, "Message Formats") as it
-    takes to tell which prepared statement is the COMMIT, and when it is executed.
+    takes to tell the COMMIT, which is sent as a simple query.
 
     Attributes:
         cut: `before` the server got the COMMIT, or `after` it answered; the client hears
@@ -28,20 +28,16 @@ class CommitCutter:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream, to_server = await asyncio.open_unix_connection(self._server)
         answers = asyncio.create_task(_pump(upstream, writer))
-        commits: set[bytes] = set()
         try:
             to_server.write(await _startup(reader))
             while True:
                 kind, message = await _message(reader)
-                names = message[5:].split(b"\0")
-                if kind == b"P" and names[1] == b"COMMIT":
-                    commits.add(names[0])
-                executes = kind == b"B" and names[1] in commits
-                if executes and self.cut == "before":
+                commits = kind == b"Q" and message[5:] == b"COMMIT\0"
+                if commits and self.cut == "before":
                     return
-                if executes and self.cut == "after":
+                if commits and self.cut == "after":
                     answers.cancel()
-                    to_server.write(message + (await _message(reader))[1] + _SYNC)
+                    to_server.write(message)
                     await _ready(upstream)
                     return
                 to_server.write(message)
@@ -51,9 +47,6 @@ class CommitCutter:
             answers.cancel()
             for side in (writer, to_server):
                 side.transport.abort()
-
-
-_SYNC = b"S\0\0\0\x04"
 
 
 async def _startup(reader: asyncio.StreamReader) -> bytes:

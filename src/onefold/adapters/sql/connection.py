@@ -7,11 +7,12 @@ from pathlib import Path
 from types import ModuleType
 
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from onefold.adapters.sql.dialects import postgres, sqlite
-from onefold.adapters.sql.errors import DRIVER_ERRORS, at_the_border
+from onefold.adapters.sql.driver import driver_of
+from onefold.adapters.sql.errors import DRIVER_ERRORS, at_the_border, verdict
 from onefold.adapters.tasks import to_the_end
 from onefold.errors import IllegalTransition, InvalidSetting, StoreContended, StoreUnavailable
 
@@ -74,14 +75,43 @@ class Database:
         async with self._lend(engine) as connection:
             try:
                 with at_the_border():
-                    await _begin(connection, begin)
+                    await self._begin(connection, begin)
                 yield connection
                 _insist_on(connection)
                 with at_the_end():
-                    await connection.exec_driver_sql("COMMIT")
+                    await self.dialect.say(driver_of(connection), "COMMIT")
             except BaseException:
-                await to_the_end(_roll_back(connection))
+                await to_the_end(self._roll_back(connection))
                 raise
+
+    async def _begin(self, connection: AsyncConnection, begin: str) -> None:
+        """
+        Begin; where the pooled connection had died, on a fresh one: nothing was begun yet.
+
+        SQLAlchemy is told too, or it would quietly replace a connection that is lost later,
+        and write outside of any transaction (test_closing_rolls_back_what_is_open).
+        """
+        may_have_died = connection.engine.pool.size()  # type: ignore[attr-defined]
+        while True:
+            await connection.begin()
+            try:
+                await self.dialect.say(driver_of(connection), begin)
+            except DRIVER_ERRORS as error:
+                if not may_have_died or verdict(error) is not StoreUnavailable:
+                    raise
+                may_have_died -= 1
+                await connection.invalidate()
+                await connection.rollback()  # SQLAlchemy's own: no statement reaches a server
+            else:
+                return
+
+    async def _roll_back(self, connection: AsyncConnection) -> None:
+        """Roll back; a connection that cannot do that is thrown away, which rolls back too."""
+        try:
+            async with asyncio.timeout(_ROLLBACK_S):
+                await self.dialect.say(driver_of(connection), "ROLLBACK")
+        except (*DRIVER_ERRORS, StoreUnavailable):  # the first error is on its way
+            await connection.invalidate()
 
     @asynccontextmanager
     async def _lend(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
@@ -128,29 +158,9 @@ class Database:
             await self.reader.dispose()
 
 
-async def _begin(connection: AsyncConnection, begin: str) -> None:
-    """Begin; where the pooled connection had died, on a fresh one: nothing was begun yet."""
-    try:
-        await connection.exec_driver_sql(begin)
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        await connection.rollback()  # SQLAlchemy's own: no statement reaches a server
-        await connection.exec_driver_sql(begin)
-
-
 def _insist_on(connection: AsyncConnection) -> None:
     if connection.invalidated:  # no COMMIT can be sent: nothing is in doubt
         raise StoreUnavailable("the connection was lost before the commit")
-
-
-async def _roll_back(connection: AsyncConnection) -> None:
-    """Roll back; a connection that cannot even do that is thrown away, which rolls back too."""
-    try:
-        async with asyncio.timeout(_ROLLBACK_S):
-            await connection.exec_driver_sql("ROLLBACK")
-    except DRIVER_ERRORS:  # the first error is on its way; this one adds nothing
-        await connection.invalidate()
 
 
 async def _give_back(connection: AsyncConnection) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, bindparam, select, update
 
 from onefold.adapters.sql.schema import dead_letters, spans, starts
 from onefold.core.ids import derived_id
@@ -12,6 +12,21 @@ from onefold.ports.ledger import DeadLetter, Span
 from onefold.ports.tables import rows_of
 from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
+
+# Made once: what is run for every poll is not worth building for every poll.
+_NOTED = select(spans).where(
+    spans.c.consumer == bindparam("of_consumer"),
+    spans.c.topic.in_(bindparam("of_topics", expanding=True)),
+)
+_MOVED = (
+    update(spans)
+    .where(
+        spans.c.consumer == bindparam("of_consumer"),
+        spans.c.topic == bindparam("of_topic"),
+        spans.c.partition == bindparam("of_partition"),
+    )
+    .values(first=bindparam("to_first"), last=bindparam("to_last"), begun_at=bindparam("at"))
+)
 
 
 class SqlLedger:
@@ -23,21 +38,21 @@ class SqlLedger:
     async def begin(
         self, consumer: str, spans_: Collection[Span], *, now: datetime
     ) -> Collection[Span]:
-        ordered = sorted(spans_)
-        places = [
-            and_(spans.c.topic == topic, spans.c.partition == number)
-            for (topic, number), _, _ in ordered
-        ]
-        mine = and_(spans.c.consumer == consumer, or_(*places))
+        wanted = {span.partition: span for span in sorted(spans_)}
+        topics = sorted({partition.topic for partition in wanted})
         async with self._uow.begin() as tx:
-            before = rows_of(await tx.execute(select(spans).where(mine)))
-            new = await tx.insert_new(spans, [_span_row(consumer, s, now) for s in ordered])
-            for span in ordered:
-                if (consumer, *span.partition) not in new:
-                    await tx.execute(_moved(consumer, span, now))
-        wanted = {span.partition: span for span in ordered}
-        found = [_span(row) for row in before]
-        return [s for s in found if _overlap(s, wanted[s.partition])]
+            noted = await tx.execute(_NOTED, [{"of_consumer": consumer, "of_topics": topics}])
+            before = {s.partition: s for s in map(_span, rows_of(noted)) if s.partition in wanted}
+            fresh = [_span_row(consumer, wanted[p], now) for p in wanted.keys() - before.keys()]
+            new = await tx.insert_new(spans, fresh) if fresh else set()
+            moved = [
+                _move(consumer, span, now)
+                for span in wanted.values()
+                if (consumer, *span.partition) not in new
+            ]
+            if moved:
+                await tx.execute(_MOVED, moved)
+        return [s for s in before.values() if _overlap(s, wanted[s.partition])]
 
     async def count(
         self, consumer: str, partition: Partition, position: int, *, now: datetime
@@ -105,10 +120,10 @@ def _overlap(one: Span, other: Span) -> bool:
     return one.first <= other.last and other.first <= one.last
 
 
-def _moved(consumer: str, span: Span, now: datetime) -> Any:
+def _move(consumer: str, span: Span, now: datetime) -> dict[str, Any]:
     (topic, number), first, last = span
-    here = (spans.c.consumer == consumer, spans.c.topic == topic, spans.c.partition == number)
-    return update(spans).where(*here).values(first=first, last=last, begun_at=now)
+    place = {"of_consumer": consumer, "of_topic": topic, "of_partition": number}
+    return place | {"to_first": first, "to_last": last, "at": now}
 
 
 def _letter_row(letter: DeadLetter) -> dict[str, Any]:

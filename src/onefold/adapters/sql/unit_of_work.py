@@ -22,11 +22,12 @@ from onefold.core.shard import shard_of
 from onefold.core.wire import encode_native
 from onefold.errors import IllegalTransition
 from onefold.ports.features import Features
+from onefold.ports.inserts import Inserted, plain_insert
 from onefold.ports.unit_of_work import (
     Claimed,
     InboxClaim,
     Transaction,
-    check_claim,
+    check_claims,
     check_deadline,
     judge_claims,
 )
@@ -47,8 +48,12 @@ class SqlTransaction:
     async def execute(
         self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
     ) -> CursorResult[Any]:
+        plain = plain_insert(statement, parameters)
         with self._call(writes=statement.is_dml):
-            return await self._connection.execute(statement, parameters)
+            if plain is None:
+                return await self._connection.execute(statement, parameters)
+            await self._dialect.insert_rows(self._connection, *plain)
+            return Inserted(len(plain.rows))  # type: ignore[return-value]
 
     async def insert_new(
         self, table: Table, rows: Sequence[Mapping[str, Any]]
@@ -71,14 +76,10 @@ class SqlTransaction:
     async def claim_many(
         self, consumer: str, claims: Sequence[InboxClaim], *, now: datetime
     ) -> Sequence[Claimed]:
-        for claim in claims:
-            check_claim(consumer, claim.event_id, now=now)
         firsts = {claim.event_id: claim.fingerprint for claim in reversed(claims)}
-        rows = [
-            {"consumer": consumer, "event_id": id_, "fingerprint": print_, "claimed_at": now}
-            for id_, print_ in firsts.items()
-        ]
-        new = {event_id for _, event_id in await self.insert_new(inbox, rows)}
+        check_claims(consumer, firsts, now=now)
+        with self._call(writes=True):
+            new = await self._dialect.claim_new(self._connection, consumer, firsts, now)
         known = await self._fingerprints(consumer, firsts.keys() - new)
         return judge_claims(claims, new, firsts | known)
 

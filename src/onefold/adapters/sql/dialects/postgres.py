@@ -1,6 +1,7 @@
 """PostgreSQL: many writers; rows go in as arrays, one statement whatever their number."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -8,11 +9,21 @@ from sqlalchemy import URL, Table
 from sqlalchemy.dialects.postgresql import JSONB, asyncpg, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.ports.features import Features
 from onefold.ports.tables import Instant
 
-__all__ = ["BEGIN", "BEGIN_READ", "FEATURES", "engines", "insert", "insert_new"]
+__all__ = [
+    "BEGIN",
+    "BEGIN_READ",
+    "FEATURES",
+    "engines",
+    "insert",
+    "insert_new",
+    "insert_rows",
+    "say",
+]
 
 FEATURES = Features(name="postgresql", sql=True, parallel_writers=True, survives_process=True)
 
@@ -45,34 +56,58 @@ def engines(url: URL, *, wait_s: float) -> tuple[AsyncEngine, AsyncEngine]:
     return engine, engine
 
 
+async def say(driver: Any, words: str) -> None:
+    """Run a statement without values and without an answer. One round trip."""
+    await driver.execute(words)
+
+
 _DIALECT = asyncpg.dialect(  # type: ignore[no-untyped-call]
     json_serializer=dump_json, json_deserializer=load_json
 )
 
 
-@lru_cache(maxsize=64)
-def _insert_sql(table: Table, columns: tuple[str, ...], key: tuple[str, ...], *, sort: bool) -> str:
+@lru_cache(maxsize=256)
+def _rows_sql(table: Table, columns: tuple[str, ...], *, order: str = "") -> str:
+    """An INSERT whose rows travel as one array a column."""
     quote = _DIALECT.identifier_preparer.quote
-    kinds = [_array_kind(table, name) for name in columns]
+    kinds = [_kind(table, name) for name in columns]
     arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, start=1))
     picked = ", ".join(
         f"{quote(name)}::jsonb" if _is_json(table, name) else quote(name) for name in columns
     )
-    decides = ", ".join(map(quote, key))
-    order = f"ORDER BY {decides} " if sort else ""
     names = ", ".join(map(quote, columns))
     return (
         f"INSERT INTO {quote(table.name)} ({names}) "  # noqa: S608 (our own names)
-        f"SELECT {picked} FROM unnest({arrays}) AS rows ({names}) "
-        f"{order}ON CONFLICT ({decides}) DO NOTHING RETURNING {decides}"
+        f"SELECT {picked} FROM unnest({arrays}) AS rows ({names}){order}"
     )
 
 
+@lru_cache(maxsize=256)
+def _row_sql(table: Table, columns: tuple[str, ...]) -> str:
+    """An INSERT of one row: cheaper than arrays of one."""
+    quote = _DIALECT.identifier_preparer.quote
+    binds = ", ".join(
+        f"${n}::text::jsonb" if _is_json(table, name) else f"${n}::{_kind(table, name)}"
+        for n, name in enumerate(columns, start=1)
+    )
+    names = ", ".join(map(quote, columns))
+    return f"INSERT INTO {quote(table.name)} ({names}) VALUES ({binds})"  # noqa: S608 (our own)
+
+
+@lru_cache(maxsize=64)
+def _insert_sql(table: Table, columns: tuple[str, ...], key: tuple[str, ...], *, sort: bool) -> str:
+    decides = ", ".join(map(_DIALECT.identifier_preparer.quote, key))
+    order = f" ORDER BY {decides}" if sort else ""
+    rows = _rows_sql(table, columns, order=order)
+    return f"{rows} ON CONFLICT ({decides}) DO NOTHING RETURNING {decides}"
+
+
+@lru_cache(maxsize=1024)
 def _is_json(table: Table, name: str) -> bool:
     return isinstance(table.c[name].type.dialect_impl(_DIALECT), JSONB)
 
 
-def _array_kind(table: Table, name: str) -> str:
+def _kind(table: Table, name: str) -> str:
     if _is_json(table, name):
         return "text"
     # Without its length: a cast to VARCHAR(64) cuts what is longer in silence, where the
@@ -91,10 +126,43 @@ async def insert_new(
     """`Transaction.insert_new`, in one statement: the rows travel as one array a column."""
     columns = tuple(rows[0])
     arrays = [_array(table, name, rows) for name in columns]
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None  # noqa: S101 (a checked-out connection has its driver's)
-    found = await driver.fetch(_insert_sql(table, columns, key, sort=sort), *arrays)
+    found = await driver_of(connection).fetch(_insert_sql(table, columns, key, sort=sort), *arrays)
     return {tuple(record) for record in found}
+
+
+# Sorted, so that two overlapping calls cannot deadlock; what is the same for all goes once.
+_CLAIM = """
+INSERT INTO onefold_inbox (consumer, event_id, fingerprint, claimed_at)
+SELECT $1, event_id, fingerprint, $4
+FROM unnest($2::text[], $3::bytea[]) AS rows (event_id, fingerprint) ORDER BY event_id
+ON CONFLICT (consumer, event_id) DO NOTHING RETURNING event_id
+"""
+
+
+async def claim_new(
+    connection: AsyncConnection, consumer: str, claims: Mapping[str, bytes], now: datetime
+) -> set[str]:
+    """Insert these ids and fingerprints into the inbox; which were not there. One statement."""
+    if not claims:
+        return set()
+    driver = driver_of(connection)
+    found = await driver.fetch(_CLAIM, consumer, list(claims), list(claims.values()), now)
+    return {record[0] for record in found}
+
+
+async def insert_rows(
+    connection: AsyncConnection,
+    table: Table,
+    columns: tuple[str, ...],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Rows as they are, in one statement."""
+    arrays = [_array(table, name, rows) for name in columns]
+    driver = driver_of(connection)
+    if len(rows) > 1:
+        await driver.fetch(_rows_sql(table, columns), *arrays)
+    else:
+        await driver.fetch(_row_sql(table, columns), *(value for (value,) in arrays))
 
 
 def _array(table: Table, name: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:

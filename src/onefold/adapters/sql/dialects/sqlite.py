@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -10,11 +11,22 @@ from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
+from onefold.adapters.sql.schema import inbox
 from onefold.errors import InvalidSetting
 from onefold.ports.features import Features
 
-__all__ = ["BEGIN", "BEGIN_READ", "FEATURES", "engines", "insert", "insert_new"]
+__all__ = [
+    "BEGIN",
+    "BEGIN_READ",
+    "FEATURES",
+    "engines",
+    "insert",
+    "insert_new",
+    "insert_rows",
+    "say",
+]
 
 FEATURES = Features(name="sqlite", sql=True, parallel_writers=False, survives_process=True)
 
@@ -91,14 +103,20 @@ def _use_wal(cursor: Any, attempts: int = 20) -> None:
             return
 
 
+async def say(driver: Any, words: str) -> None:
+    """Run a statement without values and without an answer. One turn of the driver's thread."""
+    await driver.execute_fetchall(words)
+
+
 @lru_cache(maxsize=64)
 def _insert_sql(table: Table, columns: tuple[str, ...], key: tuple[str, ...], count: int) -> str:
     quote = _DIALECT.identifier_preparer.quote
     names, decides = (", ".join(map(quote, some)) for some in (columns, key))
     row = "(" + ", ".join("?" * len(columns)) + ")"
+    new = f" ON CONFLICT ({decides}) DO NOTHING RETURNING {decides}" if key else ""
     return (
         f"INSERT INTO {quote(table.name)} ({names}) "  # noqa: S608 (our own names)
-        f"VALUES {', '.join([row] * count)} ON CONFLICT ({decides}) DO NOTHING RETURNING {decides}"
+        f"VALUES {', '.join([row] * count)}{new}"
     )
 
 
@@ -114,12 +132,47 @@ async def insert_new(
     sort: bool = True,
 ) -> set[tuple[Any, ...]]:
     """`Transaction.insert_new`, in as few statements as the limit on variables allows."""
-    columns = tuple(rows[0])
-    binds = [_bind(table.c[name].type) for name in columns]
     reads = [_read(table.c[name].type) for name in key]
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None  # noqa: S101 (a checked-out connection has its driver's)
-    inserted: set[tuple[Any, ...]] = set()
+    found = await _insert(connection, table, tuple(rows[0]), rows, key)
+    return {
+        tuple(read(v) if read else v for v, read in zip(row, reads, strict=True)) for row in found
+    }
+
+
+async def claim_new(
+    connection: AsyncConnection, consumer: str, claims: Mapping[str, bytes], now: datetime
+) -> set[str]:
+    """Insert these ids and fingerprints into the inbox; which were not there."""
+    rows = [
+        {"consumer": consumer, "event_id": id_, "fingerprint": print_, "claimed_at": now}
+        for id_, print_ in claims.items()
+    ]
+    if not rows:
+        return set()
+    new = await insert_new(connection, inbox, rows, key=("consumer", "event_id"))
+    return {event_id for _, event_id in new}
+
+
+async def insert_rows(
+    connection: AsyncConnection,
+    table: Table,
+    columns: tuple[str, ...],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Rows as they are, in as few statements as the limit on variables allows."""
+    await _insert(connection, table, columns, rows, ())
+
+
+async def _insert(
+    connection: AsyncConnection,
+    table: Table,
+    columns: tuple[str, ...],
+    rows: Sequence[Mapping[str, Any]],
+    key: tuple[str, ...],
+) -> list[Any]:
+    binds = [_bind(table.c[name].type) for name in columns]
+    driver = driver_of(connection)
+    found: list[Any] = []
     step = _MAX_VARIABLES // len(columns)
     for start in range(0, len(rows), step):
         chunk = rows[start : start + step]
@@ -128,12 +181,9 @@ async def insert_new(
             for row in chunk
             for name, bind in zip(columns, binds, strict=True)
         ]
-        found = await driver.execute_fetchall(_insert_sql(table, columns, key, len(chunk)), values)
-        inserted.update(
-            tuple(read(v) if read else v for v, read in zip(row, reads, strict=True))
-            for row in found
-        )
-    return inserted
+        sql = _insert_sql(table, columns, key, len(chunk))
+        found += await driver.execute_fetchall(sql, values)
+    return found
 
 
 @lru_cache(maxsize=256)
