@@ -1,13 +1,9 @@
 """What a user writes: an application with consumers, over a database and a broker."""
 
 import asyncio
-import random
-import secrets
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from msgspec import structs
@@ -16,15 +12,24 @@ from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.migrate import migrate
 from onefold.adapters.sql.outbox import SqlOutbox
+from onefold.adapters.sql.purge import SqlStoreroom
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import SystemClock
 from onefold.core.envelope import Event
 from onefold.engine.consumer import ConsumerSpec
-from onefold.engine.delivery import Surroundings, async_handler
+from onefold.engine.delivery import async_handler
+from onefold.engine.housekeeping import Keeps
 from onefold.engine.relay import Relay, Routes
 from onefold.engine.worker import Parts, Worker
 from onefold.errors import InvalidSetting
-from onefold.ports.transport import Transport
+from onefold.wiring_events import (
+    Broker,
+    around,
+    broker_of,
+    listener_of,
+    ring_for_others,
+    worker_name,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,6 +50,7 @@ class Onefold:
         transport: A broker of your own instead. Without any of the three, messages go
             through the database itself.
         routes: Where published events go, and in which form.
+        keeps: How long what has ended is kept; a consumer's records by its own `keep`.
     """
 
     def __init__(
@@ -53,23 +59,20 @@ class Onefold:
         *,
         kafka: str | None = None,
         valkey: str | None = None,
-        transport: Transport | None = None,
+        transport: Broker | None = None,
         routes: Routes | None = None,
+        keeps: Keeps | None = None,
     ) -> None:
         if sum(given is not None for given in (kafka, valkey, transport)) > 1:
             raise InvalidSetting("transport", "give one of kafka, valkey and transport")
         self.database = Database(database_url)
         self.uow = SqlUnitOfWork(self.database)
         self.ledger, self.outbox = SqlLedger(self.uow), SqlOutbox(self.uow)
-        self.transport = transport or _transport(self.uow, kafka, valkey)
-        self.routes = routes or Routes()
+        self.transport = transport or broker_of(self.uow, kafka=kafka, valkey=valkey)
+        self.routes, self.keeps = routes or Routes(), keeps or Keeps()
         self.specs: dict[str, ConsumerSpec] = {}
-        self.around = Surroundings(
-            clock=SystemClock(),
-            random=secrets.token_bytes,
-            jitter=random.random,
-            sleep=asyncio.sleep,
-        )
+        self.around = around(SystemClock())
+        self._bell = ring_for_others(self.uow, self.database)
 
     def consumer(self, *topics: str, name: str, **options: Any) -> Callable[[F], F]:
         """
@@ -138,10 +141,9 @@ class Onefold:
         relay = Relay(
             self.outbox,
             self.transport,
-            owner=f"{socket.gethostname()[:40]}-{secrets.token_hex(6)}",
+            owner=worker_name(),
             around=self.around,
             routes=self.routes,
-            lease=timedelta(seconds=30),
         )
         parts = Parts(
             uow=self.uow,
@@ -149,8 +151,14 @@ class Onefold:
             transport=self.transport,
             relay=relay,
             around=self.around,
+            storeroom=SqlStoreroom(self.uow),
+            retention=self.transport,
+            keeps=self.keeps,
+            listen=listener_of(self.database),
         )
-        return Worker(list(self.specs.values()), parts)
+        worker = Worker(list(self.specs.values()), parts)
+        self.uow.on_published = worker.wake  # nobody need ring for a relay that is here
+        return worker
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Worker]:
@@ -185,23 +193,10 @@ class Onefold:
     async def aclose(self) -> None:
         """Close broker and database. Safe twice."""
         await self.transport.aclose()
+        if self._bell is not None:
+            await self._bell.aclose()
         await self.uow.aclose()
 
 
 def _stop_then_leave(stop: asyncio.Event, leave: asyncio.Event) -> None:
     (leave if stop.is_set() else stop).set()
-
-
-def _transport(uow: SqlUnitOfWork, kafka: str | None, valkey: str | None) -> Transport:
-    if kafka is not None:
-        from onefold.adapters.kafka.transport import KafkaTransport  # noqa: PLC0415 (an extra)
-
-        return KafkaTransport(kafka)
-    if valkey is not None:
-        from onefold.adapters.valkey.connection import connect  # noqa: PLC0415 (an extra)
-        from onefold.adapters.valkey.transport import ValkeyTransport  # noqa: PLC0415 (an extra)
-
-        return ValkeyTransport(connect(valkey))
-    from onefold.adapters.sql.transport import SqlTransport  # noqa: PLC0415 (not always needed)
-
-    return SqlTransport(uow)

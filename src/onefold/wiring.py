@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from pwdlib import PasswordHash
 
@@ -14,14 +15,28 @@ from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.health import probe
 from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.migrate import migrate, require_current
+from onefold.adapters.sql.outbox import SqlOutbox
+from onefold.adapters.sql.purge import SqlStoreroom
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock, SystemClock
 from onefold.domains.directory.service import DirectoryService
 from onefold.domains.learning.service import LearningService
 from onefold.domains.telemetry.service import Policy, TelemetryService
+from onefold.engine.housekeeping import Housekeeping, Keeps
+from onefold.engine.relay import Relay
 from onefold.engine.service import Loop
 from onefold.settings import Settings
+from onefold.wiring_events import (
+    Broker,
+    around,
+    broker_of,
+    listener_of,
+    ring_for_others,
+    worker_name,
+)
 from onefold.wiring_learning import learning_over
+
+LISTEN_AGAIN_S: Final = 1.0  # after the connection that hears of news was lost
 
 
 class _Argon2:
@@ -71,8 +86,17 @@ class Installation:
         await probe(self.uow, socket.gethostname()[:64], now=self.clock.now())
         self.database.require_file()
 
+    def broker(self) -> Broker:
+        """Where this installation's events go: the broker that is set, else its database."""
+        valkey = self.settings.valkey
+        return broker_of(
+            self.uow,
+            kafka=self.settings.kafka,
+            valkey=None if valkey is None else valkey.get_secret_value(),
+        )
+
     def loops(self) -> list[Loop]:
-        """The loops a worker runs."""
+        """The loops of the domains."""
         batch = 100
 
         async def sweep() -> bool:
@@ -134,7 +158,8 @@ def build(
 @asynccontextmanager
 async def running(onefold: Installation) -> AsyncIterator[None]:
     """Run the worker's loops beside the block, and stop them after it."""
-    loops = onefold.loops()
+    broker = onefold.broker()
+    loops = [*onefold.loops(), *_event_loops(onefold, broker)]
     for loop in loops:
         loop.start()
     try:
@@ -142,3 +167,47 @@ async def running(onefold: Installation) -> AsyncIterator[None]:
     finally:
         for loop in loops:
             await loop.stop()
+        await broker.aclose()
+
+
+def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
+    """Those that bring events out, hear of new ones, and remove what is over."""
+    settings, uow = onefold.settings, onefold.uow
+    sending = Relay(SqlOutbox(uow), broker, owner=worker_name(), around=around(onefold.clock))
+    keeping = Housekeeping(
+        SqlStoreroom(uow), broker, specs=[], keeps=_keeps(settings), clock=onefold.clock
+    )
+    relay = Loop("relay", sending.step, every_s=settings.relay_poll_s)
+    uow.on_published = relay.wake
+    loops = [relay, Loop("housekeeping", keeping.step, every_s=settings.purge_every_s)]
+    listen = listener_of(onefold.database)
+    if listen is not None:
+
+        async def hear() -> bool:
+            await listen(relay.wake)
+            return False  # it was lost: after a pause, listen again
+
+        loops.append(Loop("listening", hear, every_s=LISTEN_AGAIN_S))
+    return loops
+
+
+def _keeps(settings: Settings) -> Keeps:
+    return Keeps(
+        sent=timedelta(seconds=settings.sent_keep_s),
+        claims=timedelta(seconds=settings.claims_keep_s),
+        letters=timedelta(seconds=settings.letters_keep_s),
+        starts=timedelta(seconds=settings.claims_keep_s),
+        messages=timedelta(seconds=settings.messages_keep_s),
+        unread=timedelta(seconds=settings.unread_keep_s),
+    )
+
+
+@asynccontextmanager
+async def standing_by(onefold: Installation) -> AsyncIterator[None]:
+    """Run no loop; tell those of other processes what the block publishes."""
+    bell = ring_for_others(onefold.uow, onefold.database)
+    try:
+        yield
+    finally:
+        if bell is not None:
+            await bell.aclose()

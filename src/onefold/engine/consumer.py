@@ -39,7 +39,7 @@ from onefold.errors import (
 )
 from onefold.ports.ledger import DeadLetter, Ledger, Span, letter_message
 from onefold.ports.transport import Message, Partition, Subscription
-from onefold.ports.unit_of_work import Claimed, Transaction, UnitOfWork
+from onefold.ports.unit_of_work import KEEP, Claimed, Transaction, UnitOfWork
 
 log = logging.getLogger("onefold.consumer")
 
@@ -70,6 +70,7 @@ def retry_then_park(error: BaseException, attempt: int, most: int) -> Verdict:
 
 
 Policy = Callable[[BaseException, int, int], Verdict]
+Keep = timedelta | Mapping[str, timedelta]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,9 @@ class ConsumerSpec:
         policy: What to do with a failure.
         max_waiting: How many messages may wait behind failing ones before their
             partitions are paused.
+        keep: How long inbox records are kept: for all, or by event type. Never shorter than
+            a message can come again; see docs/explain/keeping.md.
+        default_keep: For event types that *keep* does not name.
     """
 
     name: str
@@ -103,6 +107,14 @@ class ConsumerSpec:
     backoff: Backoff = field(default_factory=Backoff)
     policy: Policy = retry_then_park
     max_waiting: int = 1000
+    keep: Keep = KEEP
+    default_keep: timedelta = KEEP
+
+    def keep_for(self, event_type: str) -> timedelta:
+        """How long the inbox record of an event of that type is kept."""
+        if isinstance(self.keep, timedelta):
+            return self.keep
+        return self.keep.get(event_type, self.default_keep)
 
 
 @dataclass
@@ -186,7 +198,8 @@ class Consumer:
             if delivery.undecodable is not None:
                 raise delivery.undecodable
             async with self._uow.begin() as tx:
-                (claimed,) = await tx.claim_many(self.spec.name, [delivery.claim], now=now)
+                claims = [delivery.claim_for(self.spec.keep_for)]
+                (claimed,) = await tx.claim_many(self.spec.name, claims, now=now)
                 if claimed is Claimed.FIRST:
                     await self._run_handlers(tx, [delivery], [0])
                 await self._ledger.replayed(tx, letter["id"], now=now)
@@ -372,7 +385,7 @@ class Consumer:
     async def _transact_once(self, part: Sequence[Delivery]) -> Sequence[Claimed]:
         now = self._around.clock.now()
         async with self._uow.begin() as tx:
-            claims = [delivery.claim for delivery in part]
+            claims = [delivery.claim_for(self.spec.keep_for) for delivery in part]
             verdicts = await tx.claim_many(self.spec.name, claims, now=now)
             first = [i for i, verdict in enumerate(verdicts) if verdict is Claimed.FIRST]
             await self._run_handlers(tx, part, first)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import CursorResult, Executable
@@ -63,6 +63,11 @@ class Delivery:
         """What the inbox is asked."""
         assert self.event is not None  # noqa: S101 (undecodable ones are parked before)
         return InboxClaim(self.event.identity, self.event.fingerprint())
+
+    def claim_for(self, keep_for: Callable[[str], timedelta]) -> InboxClaim:
+        """The same, with how long its record must stay."""
+        assert self.event is not None  # noqa: S101 (undecodable ones are parked before)
+        return self.claim._replace(keep=keep_for(self.event.type))
 
 
 @dataclass(eq=False)

@@ -68,6 +68,15 @@ class Routes:
         )
 
 
+@dataclass
+class Sent:
+    """What became of events since the start: a failed one is tried again, a dead one is not."""
+
+    sent: int = 0
+    failed: int = 0
+    dead: int = 0
+
+
 class Relay:
     """Sends what waits. Any number of relays work side by side; `step` is one shipment."""
 
@@ -88,6 +97,7 @@ class Relay:
         self._owner, self._routes = owner, routes or Routes()
         self._backoff, self._lease = backoff or Backoff(), lease
         self._max_age, self._batch = max_age, batch
+        self.counts = Sent()
 
     async def step(self) -> bool:
         """Send one shipment; True when there was one. Dying anywhere repeats, never loses."""
@@ -107,6 +117,9 @@ class Relay:
         ]
         if not await self._outbox.mark(shipment, sent=sent, failed=failed, now=clock.now()):
             log.warning("shard %d was taken over; its events are sent again", shipment.shard)
+        self.counts.sent += len(sent)
+        self.counts.failed += len(failed)
+        self.counts.dead += sum(failure.next_at is None for failure in failed)
         return True
 
     async def _publish(self, shipment: Shipment) -> Sequence[BaseException | None]:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -94,6 +95,16 @@ class KafkaTransport:
             StoreFailed: the broker does not let us know.
         """
         return await asyncio.to_thread(self._retention_s, topic)
+
+    async def unsettled_since(self, group: str, topics: Collection[str]) -> None:
+        """Nobody knows: whatever the topic retains may come again; see `retention_s`."""
+        return
+
+    async def trim(
+        self, topics: Collection[str], *, before: datetime, unread: datetime, limit: int
+    ) -> int:
+        """Nothing: the broker removes what is old by itself."""
+        return 0
 
     async def create(self, topic: str, *, partitions: int, replicas: int = -1) -> None:
         """

@@ -240,15 +240,10 @@ class SqlTransport:
         self._partitions[topic] = there
         return there
 
-    async def trim(self, *, before: datetime, limit: int) -> int:
-        """
-        Remove at most *limit* messages sent before then that every group has settled.
-
-        A topic without groups keeps all: whoever comes first shall find them.
-
-        Returns:
-            How many were removed.
-        """
+    async def trim(
+        self, topics: Collection[str], *, before: datetime, unread: datetime, limit: int
+    ) -> int:
+        """See `ports.storeroom.Retention`. Looks at all topics; at most *limit* go."""
         low = (
             select(shares.c.topic, shares.c.number, func.min(shares.c.settled_to).label("low"))
             .group_by(shares.c.topic, shares.c.number)
@@ -256,10 +251,18 @@ class SqlTransport:
         )
         old = (
             select(_messages.c.topic, _messages.c.number, _messages.c.position)
-            .join(low, and_(low.c.topic == _messages.c.topic, low.c.number == _messages.c.number))
-            .where(_messages.c.sent_at < before, _messages.c.position < low.c.low)
+            .outerjoin(
+                low, and_(low.c.topic == _messages.c.topic, low.c.number == _messages.c.number)
+            )
+            .where(
+                or_(
+                    and_(_messages.c.sent_at < before, _messages.c.position < low.c.low),
+                    and_(_messages.c.sent_at < unread, low.c.low.is_(None)),
+                )
+            )
             .order_by(_messages.c.sent_at)
             .limit(limit)
+            .with_for_update(skip_locked=True, of=_messages)
         )
         async with self.uow.begin() as tx:
             rows = [dict(row) for row in (await tx.execute(old)).mappings()]
@@ -268,6 +271,38 @@ class SqlTransport:
                 keys = [{f"old_{name}": value for name, value in row.items()} for row in rows]
                 await tx.execute(delete(_messages).where(one), keys)
         return len(rows)
+
+    async def unsettled_since(self, group: str, topics: Collection[str]) -> datetime | None:
+        """See `ports.storeroom.Retention`. One round trip."""
+        mine = and_(
+            shares.c.group_name == group,
+            shares.c.topic == _partitions.c.topic,
+            shares.c.number == _partitions.c.number,
+        )
+        # The next one in each partition, by its key; in one that is new to the group, the first.
+        next_sent = (
+            select(_messages.c.sent_at)
+            .where(
+                _messages.c.topic == _partitions.c.topic,
+                _messages.c.number == _partitions.c.number,
+                _messages.c.position >= func.coalesce(shares.c.settled_to, 0),
+            )
+            .order_by(_messages.c.position)
+            .limit(1)
+            .scalar_subquery()
+        )
+        owed = (
+            select(next_sent)
+            .select_from(_partitions.outerjoin(shares, mine))
+            .where(_partitions.c.topic.in_(topics))
+        )
+        async with self.uow.read() as tx:
+            found = [sent_at for sent_at in (await tx.execute(owed)).scalars() if sent_at]
+        return min(found, default=None)
+
+    async def retention_s(self, topic: str) -> float:
+        """None beyond what `unsettled_since` tells: a settled message never comes again."""
+        return 0.0
 
     async def partitions(self, topic: str) -> int:
         """How many *topic* has; a new one gets as many as this transport was told."""

@@ -5,7 +5,7 @@ BEGIN, COMMIT and ROLLBACK are said in so many words (the engine is in autocommi
 what a failure means depends on which of them was on its way; see `connection.Database`.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
@@ -39,6 +39,7 @@ class SqlTransaction:
         self._connection = connection
         self._dialect = database.dialect
         self._state = "open" if writes else "read-only"
+        self.published = False
 
     @property
     def features(self) -> Features:
@@ -74,8 +75,15 @@ class SqlTransaction:
         for claim in claims:
             check_claim(consumer, claim.event_id, now=now)
         firsts = {claim.event_id: claim.fingerprint for claim in reversed(claims)}
+        keeps = {claim.event_id: claim.keep for claim in claims}
         rows = [
-            {"consumer": consumer, "event_id": id_, "fingerprint": print_, "claimed_at": now}
+            {
+                "consumer": consumer,
+                "event_id": id_,
+                "fingerprint": print_,
+                "claimed_at": now,
+                "forget_at": now + keeps[id_],
+            }
             for id_, print_ in firsts.items()
         ]
         new = {event_id for _, event_id in await self.insert_new(inbox, rows)}
@@ -103,6 +111,7 @@ class SqlTransaction:
         ]
         # Not sorted: rows get their positions in the order of publishing.
         await self._insert_new(outbox, rows, key=("event_id",), sort=False)
+        self.published = True
 
     async def schedule(
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
@@ -145,6 +154,8 @@ class SqlUnitOfWork:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._one = OnePerTask()
+        # Called after a commit that published: tells relays, and may not fail or wait.
+        self.on_published: Callable[[], None] = lambda: None
 
     @property
     def features(self) -> Features:
@@ -159,6 +170,8 @@ class SqlUnitOfWork:
             ) as connection:
                 with _open(SqlTransaction(connection, database, writes=True)) as tx:
                     yield tx
+            if tx.published:
+                self.on_published()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:

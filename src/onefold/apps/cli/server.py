@@ -22,15 +22,21 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Run the worker's loops here too.")] = True,
 ) -> None:
     """Serve HTTP over the database that is set."""
-    from onefold.apps.server import listen
+    from onefold.apps.server import full_app, listen
     from onefold.apps.server import serve as start
     from onefold.settings import Settings
+    from onefold.wiring import build
 
     given = {"database_url": database, "host": host, "port": port}
     settings = Settings.load(**{k: v for k, v in given.items() if v is not None})
+    onefold = build(settings)
     with listen(settings) as (socket, url):
-        print(f"Onefold serves {url}", flush=True)
-        start(settings, socket=socket, worker=worker)
+        start(
+            full_app(onefold, worker=worker),
+            onefold,
+            socket=socket,
+            ready=lambda: print(f"Onefold serves {url}", flush=True),
+        )
 
 
 def worker(database: DatabaseUrl = None) -> None:

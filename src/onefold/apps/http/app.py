@@ -8,7 +8,7 @@ from fastapi import FastAPI
 import onefold as package
 from onefold.apps.http.problems import answer_errors
 from onefold.apps.http.routes import directory, health, learning, telemetry
-from onefold.wiring import Installation, running
+from onefold.wiring import Installation, running, standing_by
 
 
 def create_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
@@ -25,8 +25,7 @@ def create_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(onefold.aclose)
             await onefold.prepare()
-            if worker:
-                await stack.enter_async_context(running(onefold))
+            await stack.enter_async_context(running(onefold) if worker else standing_by(onefold))
             yield
 
     app = FastAPI(
