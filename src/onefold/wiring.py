@@ -14,6 +14,7 @@ from pwdlib import PasswordHash
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.health import probe
 from onefold.adapters.sql.ledger import SqlLedger
+from onefold.adapters.sql.letters import SqlLetters
 from onefold.adapters.sql.migrate import migrate, require_current
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.purge import SqlStoreroom
@@ -64,6 +65,7 @@ class Installation:
     clock: Clock
     uow: SqlUnitOfWork
     ledger: SqlLedger
+    letters: SqlLetters
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema."""
@@ -152,6 +154,7 @@ def build(
         clock=clock,
         uow=uow,
         ledger=SqlLedger(uow),
+        letters=SqlLetters(uow),
     )
 
 

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
+from onefold.engine.dead_topic import dead_event
 from onefold.engine.delivery import Delivery, Handler, HandlerTransaction, Surroundings
 from onefold.errors import (
     CommitUnknown,
@@ -91,6 +92,8 @@ class ConsumerSpec:
         policy: What to do with a failure.
         max_waiting: How many messages may wait behind failing ones before their
             partitions are paused.
+        dlq: Publish what is parked to the topic `<its topic>.dlq` too, in the transaction
+            that parks it: raw bytes, and why in the headers; see `engine.dead_topic`.
         keep: How long inbox records are kept: for all, or by event type. Never shorter than
             a message can come again; see docs/explain/keeping.md.
         default_keep: For event types that *keep* does not name.
@@ -107,6 +110,7 @@ class ConsumerSpec:
     backoff: Backoff = field(default_factory=Backoff)
     policy: Policy = retry_then_park
     max_waiting: int = 1000
+    dlq: bool = False
     keep: Keep = KEEP
     default_keep: timedelta = KEEP
 
@@ -187,9 +191,11 @@ class Consumer:
         meanwhile is not applied again. What fails again is parked again.
         """
         asked = await self._ledger.letters(consumer=self.spec.name, state="asked", limit=limit)
-        for letter in asked:
+        now = self._around.clock.now()
+        due = [letter for letter in asked if letter["moved_at"] <= now]  # asked for at a rate
+        for letter in due:
             await self._replay(letter)
-        return len(asked)
+        return len(due)
 
     async def _replay(self, letter: Mapping[str, Any]) -> None:
         delivery = Delivery.of(letter_message(letter))
@@ -482,6 +488,8 @@ class Consumer:
         async def keep() -> None:
             async with self._uow.begin() as tx:
                 await self._ledger.park(tx, letter)
+                if self.spec.dlq:
+                    await tx.publish(dead_event(letter), now=letter.parked_at)
 
         await self._patiently(keep)
         self.counts.parked += 1
