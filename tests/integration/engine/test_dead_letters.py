@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.integration.engine import test_consumer
 from tests.integration.engine.test_consumer import World, event, send
-from tests.integration.engine.test_consumer import store_url as store_url
-from tests.integration.engine.test_consumer import world as world
 from typer.testing import CliRunner
 
 from onefold.adapters.memory.outbox import MemoryOutbox
@@ -28,6 +27,7 @@ from onefold.ports.ledger import DeadLetter
 from onefold.ports.letters import Wanted
 from onefold.ports.transport import Outgoing, Partition
 
+store_url, world = test_consumer.store_url, test_consumer.world  # fixtures
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
