@@ -18,7 +18,8 @@ from onefold.core.clock import SystemClock
 from onefold.core.envelope import Event
 from onefold.engine.consumer import ConsumerSpec
 from onefold.engine.delivery import async_handler
-from onefold.engine.housekeeping import Keeps
+from onefold.engine.explain import Explained, explain
+from onefold.engine.housekeeping import Keeps, short_keeps
 from onefold.engine.relay import Relay, Routes
 from onefold.engine.worker import Parts, Worker
 from onefold.errors import InvalidSetting
@@ -131,6 +132,13 @@ class Onefold:
         async with self.uow.begin() as tx:
             await tx.publish(event, now=now)
         return event
+
+    async def explain(self) -> list[Explained]:
+        """What each consumer promises, and because of what; asks the broker what it retains."""
+        specs = list(self.specs.values())
+        short = await short_keeps(specs, self.transport)
+        store, broker = self.uow.features, self.transport.features
+        return [explain(spec, store=store, broker=broker, short=short) for spec in specs]
 
     async def migrate(self) -> None:
         """Create or update Onefold's own tables."""

@@ -11,6 +11,7 @@ from typing import Final
 
 from pwdlib import PasswordHash
 
+from onefold.adapters.sql.audit import SqlAudit
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.health import probe
 from onefold.adapters.sql.ledger import SqlLedger
@@ -19,11 +20,13 @@ from onefold.adapters.sql.migrate import migrate, require_current
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.purge import SqlStoreroom
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.adapters.sql.unprotected import SqlUnprotectedLog
 from onefold.core.clock import Clock, SystemClock
 from onefold.domains.directory.service import DirectoryService
 from onefold.domains.learning.service import LearningService
 from onefold.domains.telemetry.service import Policy, TelemetryService
 from onefold.engine.housekeeping import Housekeeping, Keeps
+from onefold.engine.reconcile import Reconciled, reconcile_all
 from onefold.engine.relay import Relay
 from onefold.engine.service import Loop
 from onefold.settings import Settings
@@ -31,6 +34,7 @@ from onefold.wiring_events import (
     Broker,
     around,
     broker_of,
+    guard_of,
     listener_of,
     ring_for_others,
     worker_name,
@@ -66,6 +70,7 @@ class Installation:
     uow: SqlUnitOfWork
     ledger: SqlLedger
     letters: SqlLetters
+    audit: SqlAudit
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema."""
@@ -96,6 +101,17 @@ class Installation:
             kafka=self.settings.kafka,
             valkey=None if valkey is None else valkey.get_secret_value(),
         )
+
+    async def reconcile(self, *, valkey: str | None = None) -> Reconciled:
+        """
+        Settle all that ran without protection, with the guard of Valkey or of this database.
+
+        Raises:
+            StoreUnavailable: the guard does not answer; what was settled stays so.
+        """
+        log = SqlUnprotectedLog(self.uow)
+        async with guard_of(self.database, valkey=valkey) as guard:
+            return await reconcile_all(guard, log, now=self.clock.now())
 
     def loops(self) -> list[Loop]:
         """The loops of the domains."""
@@ -155,6 +171,7 @@ def build(
         uow=uow,
         ledger=SqlLedger(uow),
         letters=SqlLetters(uow),
+        audit=SqlAudit(uow),
     )
 
 

@@ -4,20 +4,32 @@ import asyncio
 import random as chance
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol
 
 from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.guard import sql_guard
 from onefold.adapters.sql.news import Bell, can_listen, listen
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock
 from onefold.core.ids import Random
 from onefold.engine.delivery import Surroundings
+from onefold.ports.guard import Guard
 from onefold.ports.storeroom import Retention
 from onefold.ports.transport import Transport
 
-__all__ = ["Bell", "Broker", "around", "broker_of", "listener_of", "ring_for_others", "worker_name"]
+__all__ = [
+    "Bell",
+    "Broker",
+    "around",
+    "broker_of",
+    "guard_of",
+    "listener_of",
+    "ring_for_others",
+    "worker_name",
+]
 
 
 class Broker(Transport, Retention, Protocol):
@@ -44,6 +56,22 @@ def broker_of(uow: SqlUnitOfWork, *, kafka: str | None, valkey: str | None) -> B
     from onefold.adapters.sql.transport import SqlTransport  # noqa: PLC0415 (not always needed)
 
     return SqlTransport(uow)
+
+
+@asynccontextmanager
+async def guard_of(database: Database, *, valkey: str | None) -> AsyncIterator[Guard]:
+    """The guard in the Valkey that is named; without any, in the database."""
+    if valkey is None:
+        yield sql_guard(database)
+        return
+    from onefold.adapters.valkey.connection import connect  # noqa: PLC0415 (an extra)
+    from onefold.adapters.valkey.guard import ValkeyGuard  # noqa: PLC0415 (an extra)
+
+    server = connect(valkey)
+    try:
+        yield ValkeyGuard(server)
+    finally:
+        await server.aclose()
 
 
 def listener_of(database: Database) -> Callable[[Callable[[], None]], Awaitable[None]] | None:

@@ -94,6 +94,8 @@ class ConsumerSpec:
             partitions are paused.
         dlq: Publish what is parked to the topic `<its topic>.dlq` too, in the transaction
             that parks it: raw bytes, and why in the headers; see `engine.dead_topic`.
+        marker: Where its effect leaves the event's `identity`, as `table.column`: `onefold verify`
+            looks whether every record has its effect.
         keep: How long inbox records are kept: for all, or by event type. Never shorter than
             a message can come again; see docs/explain/keeping.md.
         default_keep: For event types that *keep* does not name.
@@ -111,6 +113,7 @@ class ConsumerSpec:
     policy: Policy = retry_then_park
     max_waiting: int = 1000
     dlq: bool = False
+    marker: str | None = None
     keep: Keep = KEEP
     default_keep: timedelta = KEEP
 

@@ -21,7 +21,7 @@ import msgspec
 from sqlalchemy import and_, bindparam, delete, func, or_, select, union_all, update
 
 from onefold.adapters.leased import Beat, LeasedSubscription, Settled, Share
-from onefold.adapters.sql.message_tables import members, messages, partitions, shares
+from onefold.adapters.sql.message_tables import headers_of, members, messages, partitions, shares
 from onefold.core.clock import Clock, SystemClock
 from onefold.core.partitions import partition_of
 from onefold.errors import IllegalTransition, OnefoldError
@@ -349,7 +349,6 @@ class SqlTransport:
 
 # Under other names where a parameter or a method has the table's.
 _messages, _partitions = messages, partitions
-_Headers = tuple[tuple[str, bytes], ...]
 
 
 def _next(topic: str, held: Mapping[int, Share], most: int) -> Any:
@@ -374,13 +373,12 @@ def _next(topic: str, held: Mapping[int, Share], most: int) -> Any:
 
 
 def _message(row: Any, fence: int) -> Message:
-    headers = msgspec.msgpack.decode(row.headers, type=_Headers) if row.headers else ()
     return Message(
         partition=Partition(row.topic, row.number),
         position=row.position,
         key=row.key,
         value=row.value,
-        headers=headers,
+        headers=headers_of(row.headers),
         sent_at=row.sent_at,
         epoch=fence,
         token=str(row.position),

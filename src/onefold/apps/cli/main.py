@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from onefold.apps.cli import dead, directory, learning, server, telemetry
+from onefold.apps.cli import audit, dead, directory, learning, server, telemetry
 from onefold.errors import OnefoldError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 server.add_to(app)
 directory.add_to(app)
 dead.add_to(app)
+audit.add_to(app)
 telemetry.add_to(app)
 learning.add_to(app)
 
