@@ -10,6 +10,7 @@ from msgspec import structs
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.ledger import SqlLedger
+from onefold.adapters.sql.meter import sql_meter
 from onefold.adapters.sql.migrate import migrate
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.purge import SqlStoreroom
@@ -20,9 +21,11 @@ from onefold.engine.consumer import ConsumerSpec
 from onefold.engine.delivery import async_handler
 from onefold.engine.explain import Explained, explain
 from onefold.engine.housekeeping import Keeps, short_keeps
+from onefold.engine.meters import of_lag, of_relay, of_worker
 from onefold.engine.relay import Relay, Routes
 from onefold.engine.worker import Parts, Worker
 from onefold.errors import InvalidSetting
+from onefold.ports.meter import Meter
 from onefold.wiring_events import (
     Broker,
     around,
@@ -167,6 +170,16 @@ class Onefold:
         worker = Worker(list(self.specs.values()), parts)
         self.uow.on_published = worker.wake  # nobody need ring for a relay that is here
         return worker
+
+    def meters(self, worker: Worker) -> list[Meter]:
+        """What can be measured of *worker* and of the database and broker it works with."""
+        specs = list(self.specs.values())
+        return [
+            of_worker(worker),
+            of_relay(worker.relay),
+            of_lag(specs, self.transport, self.around.clock),
+            sql_meter(self.uow, self.around.clock),
+        ]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Worker]:

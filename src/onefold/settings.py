@@ -88,6 +88,15 @@ class Settings(BaseSettings):
     learning_session_types: Annotated[
         tuple[str, ...], Field(description="Types of learning session beside the built-in ones")
     ] = ()
+    metrics_token: Annotated[
+        SecretStr | None,
+        Field(
+            min_length=16, description="Bearer token that `/metrics` asks for; none: open to all"
+        ),
+    ] = None
+    log_format: Annotated[
+        str, Field(pattern="^(text|json)$", description="`text`, or `json`: a record a line")
+    ] = "text"
     log_level: Annotated[
         str, Field(pattern="^(debug|info|warning|error)$", description="The least that is logged")
     ] = "info"

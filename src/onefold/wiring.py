@@ -5,7 +5,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -16,6 +16,7 @@ from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.health import probe
 from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.letters import SqlLetters
+from onefold.adapters.sql.meter import sql_meter
 from onefold.adapters.sql.migrate import migrate, require_current
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.purge import SqlStoreroom
@@ -26,9 +27,11 @@ from onefold.domains.directory.service import DirectoryService
 from onefold.domains.learning.service import LearningService
 from onefold.domains.telemetry.service import Policy, TelemetryService
 from onefold.engine.housekeeping import Housekeeping, Keeps
+from onefold.engine.meters import of_housekeeping, of_loops, of_relay
 from onefold.engine.reconcile import Reconciled, reconcile_all
 from onefold.engine.relay import Relay
 from onefold.engine.service import Loop
+from onefold.ports.meter import Meter
 from onefold.settings import Settings
 from onefold.wiring_events import (
     Broker,
@@ -71,6 +74,7 @@ class Installation:
     ledger: SqlLedger
     letters: SqlLetters
     audit: SqlAudit
+    meters: list[Meter] = field(default_factory=list)
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema."""
@@ -172,6 +176,7 @@ def build(
         ledger=SqlLedger(uow),
         letters=SqlLetters(uow),
         audit=SqlAudit(uow),
+        meters=[sql_meter(uow, clock)],
     )
 
 
@@ -180,6 +185,7 @@ async def running(onefold: Installation) -> AsyncIterator[None]:
     """Run the worker's loops beside the block, and stop them after it."""
     broker = onefold.broker()
     loops = [*onefold.loops(), *_event_loops(onefold, broker)]
+    onefold.meters.append(of_loops(loops))
     for loop in loops:
         loop.start()
     try:
@@ -191,7 +197,7 @@ async def running(onefold: Installation) -> AsyncIterator[None]:
 
 
 def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
-    """Those that bring events out, hear of new ones, and remove what is over."""
+    """Those that bring events out, hear of new ones, and remove what is over; their meters."""
     settings, uow = onefold.settings, onefold.uow
     sending = Relay(SqlOutbox(uow), broker, owner=worker_name(), around=around(onefold.clock))
     keeping = Housekeeping(
@@ -199,6 +205,7 @@ def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
     )
     relay = Loop("relay", sending.step, every_s=settings.relay_poll_s)
     uow.on_published = relay.wake
+    onefold.meters.extend((of_relay(sending), of_housekeeping(keeping)))
     loops = [relay, Loop("housekeeping", keeping.step, every_s=settings.purge_every_s)]
     listen = listener_of(onefold.database)
     if listen is not None:

@@ -4,11 +4,13 @@ import asyncio
 import random as chance
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol
 
+from onefold.adapters.prometheus import CONTENT_TYPE as METRICS_TYPE
+from onefold.adapters.prometheus import exposition
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.guard import sql_guard
 from onefold.adapters.sql.news import Bell, can_listen, listen
@@ -16,18 +18,25 @@ from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock
 from onefold.core.ids import Random
 from onefold.engine.delivery import Surroundings
+from onefold.engine.meters import gathered
 from onefold.ports.guard import Guard
+from onefold.ports.meter import Meter
 from onefold.ports.storeroom import Retention
 from onefold.ports.transport import Transport
 
+Meters = Sequence[Meter]
+
 __all__ = [
+    "METRICS_TYPE",
     "Bell",
     "Broker",
+    "Meters",
     "around",
     "broker_of",
     "guard_of",
     "listener_of",
     "ring_for_others",
+    "scraped",
     "worker_name",
 ]
 
@@ -86,6 +95,11 @@ def ring_for_others(uow: SqlUnitOfWork, database: Database) -> Bell | None:
     bell = Bell(database)
     uow.on_published = bell.ring
     return bell
+
+
+async def scraped(meters: Meters) -> bytes:
+    """What Prometheus is answered."""
+    return exposition(await gathered(meters))
 
 
 def worker_name() -> str:

@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from onefold.apps.http.app import create_app
+from onefold.apps.logs import log_as
 from onefold.apps.pages.app import mount_pages
 from onefold.errors import InvalidSetting
 from onefold.settings import Settings
@@ -68,8 +69,13 @@ def serve(
         OnefoldError: the database is not fit to serve; nothing was served.
     """
     config = uvicorn.Config(
-        app, log_level=onefold.settings.log_level, access_log=False, server_header=False
+        app,
+        log_config=None,  # all goes through the root logger
+        log_level=onefold.settings.log_level,
+        access_log=False,
+        server_header=False,
     )
+    log_as(onefold.settings)
 
     async def run() -> None:
         try:

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
+from onefold.engine.context import handling
 from onefold.engine.dead_topic import dead_event
 from onefold.engine.delivery import Delivery, Handler, HandlerTransaction, Surroundings
 from onefold.errors import (
@@ -408,11 +409,13 @@ class Consumer:
         if self.spec.batch:
             if first:
                 events = [part[i].event for i in first]
-                await self._call(events, given, first[0] if len(first) == 1 else None)
+                with handling(self.spec.name, None, None):
+                    await self._call(events, given, first[0] if len(first) == 1 else None)
         else:
             for i in first:
-                given.event = part[i].event
-                await self._call(given.event, given, i)
+                given.event, given.message = part[i].event, part[i].message
+                with handling(self.spec.name, given.event, given.message):
+                    await self._call(given.event, given, i)
         await given.flush()
 
     async def _call(
@@ -447,14 +450,15 @@ class Consumer:
             delivery.alone = True
             await self._count_start(delivery)
         verdict = self.spec.policy(error, delivery.attempt, self.spec.max_attempts)
-        log.warning(
-            "%s failed on %s, attempt %d: %s",
-            self.spec.name,
-            delivery.claim.event_id,
-            delivery.attempt,
-            verdict.name,
-            exc_info=error,
-        )
+        with handling(self.spec.name, delivery.event, delivery.message):
+            log.warning(
+                "%s failed on %s, attempt %d: %s",
+                self.spec.name,
+                delivery.claim.event_id,
+                delivery.attempt,
+                verdict.name,
+                exc_info=error,
+            )
         if verdict is Verdict.RETRY:
             self._wait_and_retry(delivery)
             return False

@@ -11,6 +11,7 @@ from sqlalchemy import CursorResult, Executable
 from onefold.core.clock import Clock
 from onefold.core.envelope import Event
 from onefold.core.ids import Random
+from onefold.core.trace import trace_of, traced
 from onefold.core.wire import decode
 from onefold.errors import InvalidEvent
 from onefold.ports.transport import Message
@@ -77,6 +78,7 @@ class HandlerTransaction:
 
     Attributes:
         event: The event being handled; None in a batch handler, which names a cause itself.
+        message: As it was received, with its headers; None in a batch handler.
         consumer: Whose transaction it is; the source of what it publishes.
         now: The instant of this transaction.
     """
@@ -86,6 +88,7 @@ class HandlerTransaction:
     now: datetime
     random: Random
     event: Event | None = None
+    message: Message | None = None
     _outgoing: list[Event] = field(default_factory=list)
 
     async def execute(
@@ -119,8 +122,14 @@ class HandlerTransaction:
             event = Event.new(type, data, key=key, version=version, **facts)
         else:
             event = cause.caused(type, data, key=key or cause.key, version=version, **facts)
+            event = traced(event, self.trace if cause is self.event else trace_of(cause))
         self._outgoing.append(event)
         return event
+
+    @property
+    def trace(self) -> Mapping[str, str]:
+        """The W3C trace context of the message being handled: `traceparent`, `tracestate`."""
+        return trace_of(self.event, self.message.headers if self.message else ())
 
     async def schedule(
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]

@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
+from onefold.core.trace import trace_of
 from onefold.core.wire import encode_binary, encode_native, encode_structured
 from onefold.engine.delivery import Surroundings
 from onefold.ports.outbox import Failure, Outbox, Shipment, Waiting
@@ -60,6 +61,7 @@ class Routes:
         """*event* as it leaves: the same bytes at every attempt."""
         topic = self.topics.get(event.type, event.type)
         headers, body = FORMS[self.forms.get(topic, self.form)](event)
+        headers = {**headers, **trace_of(event)}  # where tracers look for it
         return Outgoing(
             topic=topic,
             key=None if event.key is None else event.key.encode(),

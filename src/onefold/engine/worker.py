@@ -84,6 +84,11 @@ class Worker:
             self._tasks = [asyncio.create_task(loop) for loop in loops]
             self._listen()
 
+    @property
+    def relay(self) -> Relay:
+        """The relay of this worker."""
+        return self._parts.relay
+
     def wake(self) -> None:
         """There is something to send: the relay need not wait for its poll."""
         self._to_send.set()

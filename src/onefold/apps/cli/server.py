@@ -39,12 +39,18 @@ def serve(
         )
 
 
-def worker(database: DatabaseUrl = None) -> None:
+def worker(
+    database: DatabaseUrl = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Answer /metrics on this port; 0 for any.")
+    ] = None,
+) -> None:
     """Run the worker's loops alone, beside servers started with --no-worker."""
     from onefold.apps.worker import work
     from onefold.settings import Settings
 
-    work(Settings.load(**({"database_url": database} if database else {})))
+    settings = Settings.load(**({"database_url": database} if database else {}))
+    work(settings, metrics_port=metrics_port)
 
 
 @command
