@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from onefold.engine.relay import Relay, Routes
 from onefold.engine.worker import Parts, Worker
 from onefold.errors import InvalidSetting
 from onefold.ports.meter import Meter
+from onefold.ports.transport import Partition
 from onefold.wiring_events import (
     Broker,
     around,
@@ -135,6 +136,17 @@ class Onefold:
         async with self.uow.begin() as tx:
             await tx.publish(event, now=now)
         return event
+
+    def markers(self) -> dict[str, str]:
+        """Where each consumer's effect leaves the event's identity, for `onefold verify`."""
+        return {s.name: s.marker for s in self.specs.values() if s.marker is not None}
+
+    async def settled(self) -> dict[str, Mapping[Partition, int]]:
+        """Up to where each consumer has settled, where its broker knows such a position."""
+        asked = {
+            s.name: await self.transport.settled_to(s.name, s.topics) for s in self.specs.values()
+        }
+        return {name: settled for name, settled in asked.items() if settled is not None}
 
     async def explain(self) -> list[Explained]:
         """What each consumer promises, and because of what; asks the broker what it retains."""

@@ -201,7 +201,12 @@ def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
     settings, uow = onefold.settings, onefold.uow
     sending = Relay(SqlOutbox(uow), broker, owner=worker_name(), around=around(onefold.clock))
     keeping = Housekeeping(
-        SqlStoreroom(uow), broker, specs=[], keeps=_keeps(settings), clock=onefold.clock
+        SqlStoreroom(uow),
+        broker,
+        specs=[],
+        keeps=_keeps(settings),
+        clock=onefold.clock,
+        topics=sending.topics,
     )
     relay = Loop("relay", sending.step, every_s=settings.relay_poll_s)
     uow.on_published = relay.wake

@@ -178,6 +178,18 @@ async def test_each_sickness_is_found_by_its_check(store: Store, name: str) -> N
     assert (sick[name].weight is Weight.WAITING) is (name in WAITING)
 
 
+async def test_offsets_of_a_broker_elsewhere_are_looked_at(store: Store) -> None:
+    """A group that committed what its consumer never began has lost it."""
+    audit, found = SqlAudit(store.uow), []
+    for offset in (5, 6):
+        settled = {"c": {Partition(TOPIC, 0): offset, Partition("other", 3): 9}}
+        now = store.clock.now()
+        checks = await audit.run(now=now, markers=MARKERS, depth=9, settled=settled)
+        found.append([(check.name, *check.samples) for check in checks if check.found])
+
+    assert found == [[], [("settled_begun", f"c {TOPIC} 0 6")]]
+
+
 async def test_leases_of_relays_are_looked_at_too(store: Store) -> None:
     """A relay whose clock is a month ahead would hold its shard for a month."""
     far = store.clock.now() + 30 * DAY
@@ -252,7 +264,9 @@ def mail(event, tx):
 
 
 def onefold(*arguments: str) -> tuple[int, str]:
-    """The exit code and what was printed."""
+    """The exit code and what was printed, as by a process of its own."""
+    for name in [name for name in sys.modules if name.startswith("shop_")]:
+        del sys.modules[name]
     done = CliRunner().invoke(app, list(arguments))
     if done.exception and not isinstance(done.exception, SystemExit | OnefoldError):
         raise done.exception

@@ -9,7 +9,7 @@ gives settled messages again (Kafka, within its retention), `keep` must be the l
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -62,7 +62,7 @@ class Housekeeping:
             no other knows where their messages come from.
         keeps: For how long.
         clock: What time it is.
-        topics: Topics of the broker to trim besides those that *specs* read.
+        topics: What to trim besides the topics that *specs* read; may grow meanwhile.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Housekeeping:
         specs: Sequence[ConsumerSpec],
         keeps: Keeps,
         clock: Clock,
-        topics: Sequence[str] = (),
+        topics: Collection[str] = (),
     ) -> None:
         self._storeroom, self._broker, self._specs = storeroom, broker, specs
         self._keeps, self._clock = keeps, clock
-        self._topics = sorted({*topics, *(topic for spec in specs for topic in spec.topics)})
+        self._topics = topics
         self.removed: dict[str, int] = {}
 
     async def step(self) -> bool:
@@ -126,7 +126,8 @@ class Housekeeping:
     async def _trim(self, now: datetime) -> int:
         keeps = self._keeps
         ages = {"before": now - keeps.messages, "unread": now - keeps.unread}
-        return await self._broker.trim(self._topics, **ages, limit=keeps.batch)
+        topics = sorted({*self._topics, *(t for spec in self._specs for t in spec.topics)})
+        return await self._broker.trim(topics, **ages, limit=keeps.batch)
 
 
 @dataclass(frozen=True, kw_only=True)

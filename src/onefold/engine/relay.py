@@ -100,6 +100,7 @@ class Relay:
         self._backoff, self._lease = backoff or Backoff(), lease
         self._max_age, self._batch = max_age, batch
         self.counts = Sent()
+        self.topics: set[str] = set()  # that were sent to since the start
 
     async def step(self) -> bool:
         """Send one shipment; True when there was one. Dying anywhere repeats, never loses."""
@@ -126,6 +127,7 @@ class Relay:
 
     async def _publish(self, shipment: Shipment) -> Sequence[BaseException | None]:
         outgoing = [self._routes.outgoing(waiting.event) for waiting in shipment.waiting]
+        self.topics.update(message.topic for message in outgoing)
         return await self._transport.publish(outgoing)
 
     def _failure(self, waiting: Waiting, error: BaseException) -> Failure:

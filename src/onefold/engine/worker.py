@@ -121,6 +121,7 @@ class Worker:
             specs=self._specs,
             keeps=parts.keeps,
             clock=parts.around.clock,
+            topics=parts.relay.topics,
         )
         every_s = parts.keeps.every.total_seconds()
         warned = self._warn_of_short_keeps(parts.retention)

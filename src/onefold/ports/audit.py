@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from onefold.ports.transport import Partition
+
 
 class Weight(Enum):
     """What a finding means."""
@@ -40,7 +42,12 @@ class Audit(Protocol):
     """Looks at one snapshot of a store; changes nothing, locks nothing."""
 
     async def run(
-        self, *, now: datetime, markers: Mapping[str, str], depth: int
+        self,
+        *,
+        now: datetime,
+        markers: Mapping[str, str],
+        depth: int,
+        settled: Mapping[str, Mapping[Partition, int]] | None = None,
     ) -> Sequence[Check]:
         """
         All checks, in a fixed order, whatever they find.
@@ -49,6 +56,8 @@ class Audit(Protocol):
             now: The caller's time.
             markers: Consumer to `table.column`, where its effect leaves the event's identity.
             depth: How many of the newest messages and events are read one by one.
+            settled: Consumer to `Retention.settled_to`, of a broker that is elsewhere. Asked
+                of it before this snapshot: what is settled meanwhile is begun before.
 
         Raises:
             InvalidInput: a marker is no `table.column`.

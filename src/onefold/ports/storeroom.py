@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from onefold.ports.transport import Partition
+
 
 class Kind(Enum):
     """What is kept besides the records of an inbox."""
@@ -57,6 +59,20 @@ class Retention(Protocol):
         When the oldest message was sent that *group* has not settled; None without any.
 
         What was sent before then never comes to that group again, unless by `retention_s`.
+
+        Raises:
+            StoreUnavailable: the broker does not answer.
+        """
+        ...
+
+    async def settled_to(
+        self, group: str, topics: Collection[str]
+    ) -> Mapping[Partition, int] | None:
+        """
+        Up to where *group* has settled: the first position of each partition that it has not.
+
+        Partitions of which it has settled nothing may be missing. None where messages are
+        settled one by one, and there is no such position.
 
         Raises:
             StoreUnavailable: the broker does not answer.

@@ -12,7 +12,7 @@ from tests.support_valkey import Valkey
 from onefold.adapters.leased import LeasedSubscription
 from onefold.adapters.valkey.connection import script
 from onefold.ports.storeroom import Retention
-from onefold.ports.transport import Message, Subscription
+from onefold.ports.transport import Message, Partition, Subscription
 from onefold.testing.contracts.transport import messages, values
 
 
@@ -122,11 +122,13 @@ async def test_a_broker_tells_since_when_it_owes_a_group(broker: SqlBroker | Val
 
     begun = await transport.unsettled_since("g", [topic])
     await subscription.settle(received)
+    settled = await transport.settled_to("g", [topic])
     await subscription.close()
 
     assert unread is not None
     assert unread >= before
     assert begun == unread
+    assert settled in ({Partition(topic, 0): 2}, None)
     assert await transport.unsettled_since("g", [topic]) is None
 
 

@@ -2,10 +2,15 @@
 
 import asyncio
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
@@ -24,7 +29,7 @@ from onefold.adapters.kafka.options import (
 from onefold.adapters.kafka.producer import KafkaSender
 from onefold.adapters.kafka.subscription import FEATURES, KafkaSubscription
 from onefold.errors import IllegalTransition
-from onefold.ports.transport import Outgoing, TransportFeatures
+from onefold.ports.transport import Outgoing, Partition, TransportFeatures
 
 
 class KafkaTransport:
@@ -99,6 +104,26 @@ class KafkaTransport:
     async def unsettled_since(self, group: str, topics: Collection[str]) -> None:
         """Nobody knows: whatever the topic retains may come again; see `retention_s`."""
         return
+
+    async def settled_to(self, group: str, topics: Collection[str]) -> Mapping[Partition, int]:
+        """What the group has committed; two requests."""
+        return await asyncio.to_thread(self._settled_to, group, frozenset(topics))
+
+    def _settled_to(self, group: str, topics: frozenset[str]) -> dict[Partition, int]:
+        admin = self._administration()
+        with at_the_border():
+            known = admin.list_topics(timeout=self._wait_s).topics
+            places = [
+                TopicPartition(topic, number)
+                for topic in topics & known.keys()
+                for number in known[topic].partitions
+            ]
+            if not places:
+                return {}
+            asked = [ConsumerGroupTopicPartitions(group, places)]
+            answers = admin.list_consumer_group_offsets(asked, request_timeout=self._wait_s)
+            committed = answers[group].result().topic_partitions
+        return {Partition(c.topic, c.partition): c.offset for c in committed if c.offset >= 0}
 
     async def trim(
         self, topics: Collection[str], *, before: datetime, unread: datetime, limit: int

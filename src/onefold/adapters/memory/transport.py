@@ -7,7 +7,7 @@ with Kafka, what is durable of a group is one position a partition: the done pre
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -227,6 +227,11 @@ class MemoryTransport:
             for message in log[settled.get(Partition(topic, number), 0) :][:1]
         ]
         return min((sent_at for sent_at in owed if sent_at is not None), default=None)
+
+    async def settled_to(self, group: str, topics: Collection[str]) -> Mapping[Partition, int]:
+        """See `ports.storeroom.Retention`."""
+        settled = self._groups.setdefault(group, _Group()).settled
+        return {place: to for place, to in settled.items() if place.topic in topics}
 
     async def retention_s(self, topic: str) -> float:
         """None beyond what `unsettled_since` tells: a settled message never comes again."""

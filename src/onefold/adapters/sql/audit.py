@@ -39,6 +39,7 @@ from onefold.core.shard import shard_of
 from onefold.core.wire import decode
 from onefold.errors import FieldProblem, InvalidEvent, InvalidInput
 from onefold.ports.audit import Check, Weight
+from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 
 _SAMPLES: Final = 5
@@ -57,6 +58,7 @@ class _Look:
     now: datetime
     markers: Mapping[str, str]
     depth: int
+    settled: Mapping[str, Mapping[Partition, int]]
 
     async def rows(self, query: Select[Any]) -> list[Any]:
         return list(await self.tx.execute(query))
@@ -87,10 +89,15 @@ class SqlAudit:
         self._uow = uow
 
     async def run(
-        self, *, now: datetime, markers: Mapping[str, str], depth: int
+        self,
+        *,
+        now: datetime,
+        markers: Mapping[str, str],
+        depth: int,
+        settled: Mapping[str, Mapping[Partition, int]] | None = None,
     ) -> Sequence[Check]:
         async with self._uow.read() as tx:
-            look = _Look(tx, now, markers, depth)
+            look = _Look(tx, now, markers, depth, settled or {})
             return [
                 await _checked(look, name, promise, weight, checker)
                 for name, promise, weight, checker in _CHECKS
@@ -252,7 +259,20 @@ async def _settled_beyond_what_was_begun(look: _Look) -> Found:
     )
     beyond = [shares.c.settled_to > spans.c.last + 1]
     shown = [shares.c.group_name, shares.c.topic, shares.c.number, shares.c.settled_to]
-    return await look.finds(shares.join(spans, same), beyond, shown)
+    here = await look.finds(shares.join(spans, same), beyond, shown)
+    elsewhere = await _beyond_elsewhere(look)
+    return _together(here, (len(elsewhere), elsewhere))
+
+
+async def _beyond_elsewhere(look: _Look) -> list[str]:
+    mine = select(spans).where(spans.c.consumer.in_(look.settled))
+    begun = {(r.consumer, r.topic, r.partition): r.last for r in await look.rows(mine)}
+    return [
+        f"{consumer} {place.topic} {place.number} {to}"
+        for consumer, places in look.settled.items()
+        for place, to in sorted(places.items())
+        if to > begun.get((consumer, *place), to) + 1
+    ]
 
 
 async def _settled_without_a_trace(look: _Look) -> Found:

@@ -300,6 +300,14 @@ class SqlTransport:
             found = [sent_at for sent_at in (await tx.execute(owed)).scalars() if sent_at]
         return min(found, default=None)
 
+    async def settled_to(self, group: str, topics: Collection[str]) -> Mapping[Partition, int]:
+        """See `ports.storeroom.Retention`. One round trip."""
+        mine = select(shares).where(shares.c.group_name == group, shares.c.topic.in_(topics))
+        async with self.uow.read() as tx:
+            return {
+                Partition(row.topic, row.number): row.settled_to for row in await tx.execute(mine)
+            }
+
     async def retention_s(self, topic: str) -> float:
         """None beyond what `unsettled_since` tells: a settled message never comes again."""
         return 0.0

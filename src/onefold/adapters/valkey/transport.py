@@ -233,6 +233,10 @@ class ValkeyTransport:
         sent = [int(id_.partition(b"-")[0]) / 1000 for id_ in oldest]
         return datetime.fromtimestamp(min(sent), UTC) if sent else None
 
+    async def settled_to(self, group: str, topics: Collection[str]) -> None:
+        """There is no such position: entries are settled one by one."""
+        return
+
     async def retention_s(self, topic: str) -> float:
         """None beyond what `unsettled_since` tells: a settled message never comes again."""
         return 0.0

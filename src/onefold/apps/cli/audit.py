@@ -33,12 +33,18 @@ async def verify(
     json: Json = False,
 ) -> None:
     """Check a live store: 0 all is well, 1 a promise is broken, 3 something waits for somebody."""
-    markers = _markers(marker or ())
+    markers, settled = _markers(marker or ()), {}
     if app is not None:
-        named = {s.name: s.marker for s in load_app(app).specs.values() if s.marker is not None}
-        markers = named | markers
+        application = load_app(app)
+        markers = application.markers() | markers
+        try:
+            settled = await application.settled()
+        finally:
+            await application.aclose()
     async with opened(database) as onefold:
-        checks = await onefold.audit.run(now=onefold.clock.now(), markers=markers, depth=depth)
+        checks = await onefold.audit.run(
+            now=onefold.clock.now(), markers=markers, depth=depth, settled=settled
+        )
     if json:
         show_json([asdict(check) | {"weight": check.weight.value} for check in checks])
     else:

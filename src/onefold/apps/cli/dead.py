@@ -110,6 +110,7 @@ async def discard(
     topic: Topic = None,
     event_type: EventType = None,
     reason: Reason = None,
+    state: Annotated[str, typer.Option(help="parked or asked.")] = "parked",
     limit: Most = 100,
     everything: All = False,
     dry_run: DryRun = False,
@@ -117,7 +118,7 @@ async def discard(
     json: Json = False,
 ) -> None:
     """Give letters up for good; they are kept for a while, with your reason."""
-    wanted = _wanted(ids, consumer, topic, event_type, reason, "parked", everything=everything)
+    wanted = _wanted(ids, consumer, topic, event_type, reason, state, everything=everything)
     async with opened(database) as onefold:
         rows = await _found(onefold.letters, wanted, limit)
         if not dry_run:
