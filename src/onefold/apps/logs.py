@@ -36,7 +36,11 @@ def _formatter(*, as_json: bool) -> logging.Formatter:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # Not its rich tracebacks: they show every local, secrets too, and hold up the loop for
+        # so long that requests time out (test_a_database_that_dies_is_reported_and_found_again).
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
     if as_json:

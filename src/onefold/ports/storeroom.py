@@ -35,8 +35,9 @@ class Storeroom(Protocol):
         """
         Remove inbox records whose time to be kept is over; how many.
 
-        Never that of an event whose message lies parked as a dead letter, or whose replay
-        was asked for: it can come again, however old it is.
+        Never that of an event that can come again from here, however old it is: its message
+        lies parked as a dead letter, its replay was asked for, or the outbox holds it unsent
+        (its relay may have died between sending and marking it).
 
         Args:
             horizons: Consumer to the instant from which on its records must stay, whatever

@@ -206,6 +206,25 @@ async def test_a_record_stays_while_a_letter_of_its_event_is_parked(house: House
     assert (during, await house.count(inbox)) == (1, 0)
 
 
+async def test_a_record_stays_while_its_event_may_be_sent_again(house: House) -> None:
+    """A relay died between sending and marking, and its successor comes a month later."""
+    async with house.uow.begin() as tx:
+        await tx.publish(house.event(1), now=house.clock.now())
+    consumer = await house.consumer()
+    await house.send(1)  # as the relay did before it died
+    await house.handled(consumer, 1)
+    house.clock.advance(30 * DAY)
+
+    await house.clean()
+    relay = Relay(
+        SqlOutbox(house.uow), house.transport, owner="r", around=surroundings(house.clock)
+    )
+    await relay.step()
+    await house.handled(consumer, 2)
+
+    assert (consumer.counts.applied, consumer.counts.repeated) == (1, 1)
+
+
 class ForgetsByAgeAlone(SqlStoreroom):
     """The twin: a record goes when its time is over, whatever is still to come."""
 

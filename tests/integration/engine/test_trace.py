@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -85,19 +87,41 @@ def test_what_is_no_trace_is_none(parent: str) -> None:
     assert ids_of({"traceparent": parent}) == {}
 
 
-@pytest.fixture
-def logged() -> Any:
-    """Collects JSON lines of the root logger, and puts it back as it was."""
+@contextmanager
+def logging_as(log_format: str) -> Iterator[io.StringIO]:
+    """What the root logger writes; it is put back as it was."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    log_as(Settings(log_format="json"))
+    log_as(Settings(log_format=log_format))
     (handler,) = root.handlers
     assert isinstance(handler, logging.StreamHandler)
     stream = io.StringIO()
     handler.setStream(stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    yield stream
     root.handlers[:] = before
     root.setLevel(level)
+
+
+@pytest.fixture
+def logged() -> Iterator[Any]:
+    """Collects JSON lines."""
+    with logging_as("json") as stream:
+        yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_traceback_shows_no_values(log_format: str) -> None:
+    """A password in a local variable stays there."""
+    password = "hunter2"
+    with logging_as(log_format) as stream:
+        try:
+            raise ValueError("wrong") from None
+        except ValueError:
+            logging.getLogger("shop").exception("failed for %d letters", len(password))
+
+    assert "ValueError: wrong" in stream.getvalue()
+    assert password not in stream.getvalue()
+    assert "failed for 7 letters" in stream.getvalue()
 
 
 async def test_a_log_line_says_what_was_being_handled(world: World, logged: Any) -> None:

@@ -37,7 +37,8 @@ class SqlStoreroom:
             over = [
                 inbox.c.consumer == consumer,
                 inbox.c.forget_at <= now,
-                ~exists().where(_MAY_RETURN),
+                ~exists().where(_LETTER),
+                ~exists().where(_UNSENT),
             ]
             if horizon is not None:
                 over.append(inbox.c.claimed_at < horizon - CLOCKS_APART)
@@ -55,11 +56,13 @@ class SqlStoreroom:
         return removed
 
 
-_MAY_RETURN = and_(
+# What may bring a record's event again from this very database.
+_LETTER = and_(
     dead_letters.c.consumer == inbox.c.consumer,
     dead_letters.c.state.in_(("parked", "asked")),
     dead_letters.c.event_id == inbox.c.event_id,
 )
+_UNSENT = and_(outbox.c.event_id == inbox.c.event_id, outbox.c.sent_at.is_(None))
 
 
 def _over(
@@ -110,7 +113,9 @@ async def _remove(
     if limit <= 0:
         return 0
     key = list(table.primary_key)
-    picked = select(*key).where(*over).order_by(*order).limit(limit)
-    picked = picked.with_for_update(skip_locked=True, of=table)  # SQLite has one writer anyway
-    gone = delete(table).where(tuple_(*key).in_(picked))
-    return int((await tx.execute(gone)).rowcount)
+    oldest = select(*key).where(*over).order_by(*order).limit(limit)
+    # A CTE, because PostgreSQL may run a subquery more than once, and each time skip other
+    # rows: that would remove more than the limit. SQLite has one writer, and no such words.
+    picked = oldest.with_for_update(skip_locked=True, of=table).cte("picked")
+    gone = delete(table).where(tuple_(*key).in_(select(*picked.c))).returning(key[0])
+    return len((await tx.execute(gone)).all())
