@@ -12,10 +12,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-import uvicorn
-
 from onefold.apps.http.app import create_app
-from onefold.apps.server import listen
+from onefold.apps.server import listen, serve
 from onefold.domains.directory.rules import ApiKey, Principal, Scope
 from onefold.domains.directory.service import DirectoryService
 from onefold.domains.telemetry.intake import Intake, Origin, Receipt
@@ -79,11 +77,8 @@ def main() -> None:
     unstored = replace(stored, telemetry=telemetry, directory=RememberingDirectory(stored))
     app = create_app(unstored, worker=False)
     with listen(settings) as (socket, url):
-        print(f"without storage {url}", flush=True)
-        config = uvicorn.Config(
-            app, log_level=settings.log_level, access_log=False, server_header=False
-        )
-        uvicorn.Server(config).run(sockets=[socket])
+        told = f"without storage {url}"
+        serve(app, unstored, socket=socket, ready=lambda: print(told, flush=True))
 
 
 if __name__ == "__main__":

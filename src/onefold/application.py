@@ -2,12 +2,9 @@
 
 import asyncio
 import logging
-import random
-import secrets
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -15,22 +12,37 @@ from msgspec import structs
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.ledger import SqlLedger
+from onefold.adapters.sql.meter import sql_meter
 from onefold.adapters.sql.migrate import migrate
 from onefold.adapters.sql.outbox import SqlOutbox
+from onefold.adapters.sql.purge import SqlStoreroom
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
 from onefold.core.clock import SystemClock
 from onefold.core.envelope import Event
 from onefold.engine.consumer import ConsumerSpec
-from onefold.engine.delivery import Surroundings, async_handler
-from onefold.engine.relay import Relay, Routes
+from onefold.engine.delivery import async_handler
+from onefold.engine.explain import Explained, explain
+from onefold.engine.housekeeping import Keeps, short_keeps
+from onefold.engine.meters import of_lag, of_relay, of_worker
+from onefold.engine.relay import LEASE, Relay, Routes
 from onefold.engine.worker import Parts, Worker
 from onefold.errors import InvalidSetting
-from onefold.ports.transport import Transport
+from onefold.ports.meter import Meter
+from onefold.ports.transport import Partition
+from onefold.wiring_events import (
+    Broker,
+    around,
+    broker_of,
+    listener_of,
+    ring_for_others,
+    worker_name,
+)
 
 log = logging.getLogger("onefold.application")
 
 F = TypeVar("F", bound=Callable[..., Any])
+Beside = Callable[[Worker], AbstractAsyncContextManager[object]]
 
 
 class Onefold:
@@ -50,6 +62,7 @@ class Onefold:
             through the database itself.
         routes: Where published events go, and in which form.
         relay_lease: After which a silent relay's share of the outbox goes to others.
+        keeps: How long what has ended is kept; a consumer's records by its own `keep`.
     """
 
     def __init__(
@@ -58,24 +71,22 @@ class Onefold:
         *,
         kafka: str | None = None,
         valkey: str | None = None,
-        transport: Transport | None = None,
+        transport: Broker | None = None,
         routes: Routes | None = None,
-        relay_lease: timedelta = timedelta(seconds=30),
+        relay_lease: timedelta = LEASE,
+        keeps: Keeps | None = None,
     ) -> None:
         if sum(given is not None for given in (kafka, valkey, transport)) > 1:
             raise InvalidSetting("transport", "give one of kafka, valkey and transport")
         self.database = Database(database_url)
         self.uow = SqlUnitOfWork(self.database)
         self.ledger, self.outbox = SqlLedger(self.uow), SqlOutbox(self.uow)
-        self.transport = transport or _transport(self.uow, kafka, valkey)
-        self.routes, self._relay_lease = routes or Routes(), relay_lease
+        self.transport = transport or broker_of(self.uow, kafka=kafka, valkey=valkey)
+        self.routes, self.keeps = routes or Routes(), keeps or Keeps()
+        self._relay_lease = relay_lease
         self.specs: dict[str, ConsumerSpec] = {}
-        self.around = Surroundings(
-            clock=SystemClock(),
-            random=secrets.token_bytes,
-            jitter=random.random,
-            sleep=asyncio.sleep,
-        )
+        self.around = around(SystemClock())
+        self._bell = ring_for_others(self.uow, self.database)
 
     def consumer(self, *topics: str, name: str, **options: Any) -> Callable[[F], F]:
         """
@@ -138,6 +149,24 @@ class Onefold:
             await tx.publish(event, now=now)
         return event
 
+    def markers(self) -> dict[str, str]:
+        """Where each consumer's effect leaves the event's identity, for `onefold verify`."""
+        return {s.name: s.marker for s in self.specs.values() if s.marker is not None}
+
+    async def settled(self) -> dict[str, Mapping[Partition, int]]:
+        """Up to where each consumer has settled, where its broker knows such a position."""
+        asked = {
+            s.name: await self.transport.settled_to(s.name, s.topics) for s in self.specs.values()
+        }
+        return {name: settled for name, settled in asked.items() if settled is not None}
+
+    async def explain(self) -> list[Explained]:
+        """What each consumer promises, and because of what; asks the broker what it retains."""
+        specs = list(self.specs.values())
+        short = await short_keeps(specs, self.transport)
+        store, broker = self.uow.features, self.transport.features
+        return [explain(spec, store=store, broker=broker, short=short) for spec in specs]
+
     async def migrate(self) -> None:
         """Create or update Onefold's own tables."""
         await migrate(self.database)
@@ -147,7 +176,7 @@ class Onefold:
         relay = Relay(
             self.outbox,
             self.transport,
-            owner=f"{socket.gethostname()[:40]}-{secrets.token_hex(6)}",
+            owner=worker_name(),
             around=self.around,
             routes=self.routes,
             lease=self._relay_lease,
@@ -159,8 +188,24 @@ class Onefold:
             relay=relay,
             around=self.around,
             watermarks=SqlWatermarks(),
+            storeroom=SqlStoreroom(self.uow),
+            retention=self.transport,
+            keeps=self.keeps,
+            listen=listener_of(self.database),
         )
-        return Worker(list(self.specs.values()), parts)
+        worker = Worker(list(self.specs.values()), parts)
+        self.uow.on_published = worker.wake  # nobody need ring for a relay that is here
+        return worker
+
+    def meters(self, worker: Worker) -> list[Meter]:
+        """What can be measured of *worker* and of the database and broker it works with."""
+        specs = list(self.specs.values())
+        return [
+            of_worker(worker),
+            of_relay(worker.relay),
+            of_lag(specs, self.transport, self.around.clock),
+            sql_meter(self.uow, self.around.clock),
+        ]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Worker]:
@@ -174,25 +219,24 @@ class Onefold:
             await worker.drain()
             await self.aclose()
 
-    def run(self, *, ready: Callable[[], None] = lambda: None) -> bool:
+    def run(self, *, beside: Beside = nullcontext) -> bool:
         """
         Work until SIGINT or SIGTERM, which drains; a second one leaves at once.
 
         Args:
-            ready: Called when the schema is there and the loops have begun.
+            beside: Entered when the schema is there and the loops have begun.
 
         Returns:
             Whether all that was under way was finished; else it comes again elsewhere.
         """
-        return asyncio.run(self._run(ready))
+        return asyncio.run(self._run(beside))
 
-    async def _run(self, ready: Callable[[], None]) -> bool:
+    async def _run(self, beside: Beside) -> bool:
         stop, leave = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, _stop_then_leave, stop, leave)
-        async with self.running() as worker:
-            ready()
+        async with self.running() as worker, beside(worker):
             await stop.wait()
             draining = asyncio.create_task(worker.drain())
             leaving = asyncio.create_task(leave.wait())
@@ -206,24 +250,11 @@ class Onefold:
     async def aclose(self) -> None:
         """Close broker and database. Safe twice."""
         await self.transport.aclose()
+        if self._bell is not None:
+            await self._bell.aclose()
         await self.uow.aclose()
 
 
 def _stop_then_leave(stop: asyncio.Event, leave: asyncio.Event) -> None:
     log.info("leaving at once" if stop.is_set() else "draining; a second signal leaves at once")
     (leave if stop.is_set() else stop).set()
-
-
-def _transport(uow: SqlUnitOfWork, kafka: str | None, valkey: str | None) -> Transport:
-    if kafka is not None:
-        from onefold.adapters.kafka.transport import KafkaTransport  # noqa: PLC0415 (an extra)
-
-        return KafkaTransport(kafka)
-    if valkey is not None:
-        from onefold.adapters.valkey.connection import connect  # noqa: PLC0415 (an extra)
-        from onefold.adapters.valkey.transport import ValkeyTransport  # noqa: PLC0415 (an extra)
-
-        return ValkeyTransport(connect(valkey))
-    from onefold.adapters.sql.transport import SqlTransport  # noqa: PLC0415 (not always needed)
-
-    return SqlTransport(uow)

@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from onefold.domains.telemetry.rules import Profile
@@ -55,6 +56,33 @@ class Settings(BaseSettings):
     features_profile: Annotated[
         Profile, Field(description="`standard`, or `compat` for the earlier system's formulas")
     ] = Profile.STANDARD
+    kafka: Annotated[
+        str | None, Field(description="Bootstrap servers of the Kafka that events are sent to")
+    ] = None
+    valkey: Annotated[
+        SecretStr | None, Field(description="URL of the Valkey whose streams events are sent to")
+    ] = None
+    relay_poll_s: Annotated[
+        float, Field(gt=0, description="How often the relay looks for events that nobody told of")
+    ] = 2.0
+    sent_keep_s: Annotated[
+        int, Field(gt=0, description="How long a sent event stays in the outbox")
+    ] = 7 * _DAY_S
+    claims_keep_s: Annotated[
+        int, Field(gt=0, description="How long a released or abandoned claim is kept")
+    ] = 14 * _DAY_S
+    letters_keep_s: Annotated[
+        int, Field(gt=0, description="How long a replayed or discarded dead letter is kept")
+    ] = 90 * _DAY_S
+    messages_keep_s: Annotated[
+        int, Field(gt=0, description="How long a message stays that every group has settled")
+    ] = 7 * _DAY_S
+    unread_keep_s: Annotated[
+        int, Field(gt=0, description="How long a message stays in a topic that no group reads")
+    ] = 30 * _DAY_S
+    purge_every_s: Annotated[
+        float, Field(gt=0, description="How often the worker removes what is over")
+    ] = 600.0
     learning_abandon_after_s: Annotated[
         int, Field(gt=0, description="After how long without a change a learning session is over")
     ] = 6 * 3600
@@ -88,9 +116,26 @@ class Settings(BaseSettings):
     judge_wait_s: Annotated[
         float, Field(gt=0, le=300, description="How long a turn waits for the model's answer")
     ] = 20.0
+    metrics_token: Annotated[
+        SecretStr | None,
+        Field(
+            min_length=16, description="Bearer token that `/metrics` asks for; none: open to all"
+        ),
+    ] = None
+    log_format: Annotated[
+        str, Field(pattern="^(text|json)$", description="`text`, or `json`: a record a line")
+    ] = "text"
     log_level: Annotated[
         str, Field(pattern="^(debug|info|warning|error)$", description="The least that is logged")
     ] = "info"
+
+    @model_validator(mode="after")
+    def _one_broker(self) -> Self:
+        if self.kafka is not None and self.valkey is not None:
+            raise PydanticCustomError(
+                "one_broker", "give ONEFOLD_KAFKA or ONEFOLD_VALKEY, not both"
+            )
+        return self
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -107,7 +152,7 @@ class Settings(BaseSettings):
             return cls(**overrides)  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
-            name = "_".join(str(part) for part in first["loc"][:1]).upper()
+            name = str(first["loc"][0]).upper() if first["loc"] else "KAFKA"
             raise InvalidSetting(f"ONEFOLD_{name}", first["msg"]) from None
 
     @classmethod

@@ -5,24 +5,47 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from pwdlib import PasswordHash
 
+from onefold.adapters.sql.audit import SqlAudit
 from onefold.adapters.sql.backlog import SqlBacklog
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.health import probe
 from onefold.adapters.sql.ledger import SqlLedger
+from onefold.adapters.sql.letters import SqlLetters
+from onefold.adapters.sql.meter import sql_meter
 from onefold.adapters.sql.migrate import migrate, require_current
+from onefold.adapters.sql.outbox import SqlOutbox
+from onefold.adapters.sql.purge import SqlStoreroom
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.adapters.sql.unprotected import SqlUnprotectedLog
 from onefold.core.clock import Clock, SystemClock
 from onefold.domains.directory.service import DirectoryService
 from onefold.domains.learning.service import LearningService
 from onefold.domains.telemetry.service import Policy, TelemetryService
+from onefold.engine.housekeeping import Housekeeping, Keeps
+from onefold.engine.meters import of_housekeeping, of_loops, of_relay
+from onefold.engine.reconcile import Reconciled, reconcile_all
+from onefold.engine.relay import Relay
 from onefold.engine.service import Loop
+from onefold.ports.meter import Meter
 from onefold.settings import Settings
+from onefold.wiring_events import (
+    Broker,
+    around,
+    broker_of,
+    guard_of,
+    listener_of,
+    ring_for_others,
+    worker_name,
+)
 from onefold.wiring_learning import learning_over
+
+LISTEN_AGAIN_S: Final = 1.0  # after the connection that hears of news was lost
 
 
 class _Argon2:
@@ -51,6 +74,9 @@ class Installation:
     uow: SqlUnitOfWork
     ledger: SqlLedger
     backlog: SqlBacklog
+    letters: SqlLetters
+    audit: SqlAudit
+    meters: list[Meter] = field(default_factory=list)
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema."""
@@ -73,8 +99,28 @@ class Installation:
         await probe(self.uow, socket.gethostname()[:64], now=self.clock.now())
         self.database.require_file()
 
+    def broker(self) -> Broker:
+        """Where this installation's events go: the broker that is set, else its database."""
+        valkey = self.settings.valkey
+        return broker_of(
+            self.uow,
+            kafka=self.settings.kafka,
+            valkey=None if valkey is None else valkey.get_secret_value(),
+        )
+
+    async def reconcile(self, *, valkey: str | None = None) -> Reconciled:
+        """
+        Settle all that ran without protection, with the guard of Valkey or of this database.
+
+        Raises:
+            StoreUnavailable: the guard does not answer; what was settled stays so.
+        """
+        log = SqlUnprotectedLog(self.uow)
+        async with guard_of(self.database, valkey=valkey) as guard:
+            return await reconcile_all(guard, log, now=self.clock.now())
+
     def loops(self) -> list[Loop]:
-        """The loops a worker runs."""
+        """The loops of the domains."""
         batch = 100
 
         async def sweep() -> bool:
@@ -131,13 +177,18 @@ def build(
         uow=uow,
         ledger=SqlLedger(uow),
         backlog=SqlBacklog(uow),
+        letters=SqlLetters(uow),
+        audit=SqlAudit(uow),
+        meters=[sql_meter(uow, clock)],
     )
 
 
 @asynccontextmanager
 async def running(onefold: Installation) -> AsyncIterator[None]:
     """Run the worker's loops beside the block, and stop them after it."""
-    loops = onefold.loops()
+    broker = onefold.broker()
+    loops = [*onefold.loops(), *_event_loops(onefold, broker)]
+    onefold.meters.append(of_loops(loops))
     for loop in loops:
         loop.start()
     try:
@@ -145,3 +196,53 @@ async def running(onefold: Installation) -> AsyncIterator[None]:
     finally:
         for loop in loops:
             await loop.stop()
+        await broker.aclose()
+
+
+def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
+    """Those that bring events out, hear of new ones, and remove what is over; their meters."""
+    settings, uow = onefold.settings, onefold.uow
+    sending = Relay(SqlOutbox(uow), broker, owner=worker_name(), around=around(onefold.clock))
+    keeping = Housekeeping(
+        SqlStoreroom(uow),
+        broker,
+        specs=[],
+        keeps=_keeps(settings),
+        clock=onefold.clock,
+        topics=sending.topics,
+    )
+    relay = Loop("relay", sending.step, every_s=settings.relay_poll_s)
+    uow.on_published = relay.wake
+    onefold.meters.extend((of_relay(sending), of_housekeeping(keeping)))
+    loops = [relay, Loop("housekeeping", keeping.step, every_s=settings.purge_every_s)]
+    listen = listener_of(onefold.database)
+    if listen is not None:
+
+        async def hear() -> bool:
+            await listen(relay.wake)
+            return False  # it was lost: after a pause, listen again
+
+        loops.append(Loop("listening", hear, every_s=LISTEN_AGAIN_S))
+    return loops
+
+
+def _keeps(settings: Settings) -> Keeps:
+    return Keeps(
+        sent=timedelta(seconds=settings.sent_keep_s),
+        claims=timedelta(seconds=settings.claims_keep_s),
+        letters=timedelta(seconds=settings.letters_keep_s),
+        starts=timedelta(seconds=settings.claims_keep_s),
+        messages=timedelta(seconds=settings.messages_keep_s),
+        unread=timedelta(seconds=settings.unread_keep_s),
+    )
+
+
+@asynccontextmanager
+async def standing_by(onefold: Installation) -> AsyncIterator[None]:
+    """Run no loop; tell those of other processes what the block publishes."""
+    bell = ring_for_others(onefold.uow, onefold.database)
+    try:
+        yield
+    finally:
+        if bell is not None:
+            await bell.aclose()

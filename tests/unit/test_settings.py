@@ -142,3 +142,14 @@ def test_a_secret_can_be_read_by_who_needs_it() -> None:
     settings = Settings.load(session_secret=SECRET)
 
     assert settings.session_secret == SecretStr(SECRET)
+
+
+def test_events_go_to_one_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of two was meant is not guessed."""
+    monkeypatch.setenv("ONEFOLD_KAFKA", "localhost:9092")
+    monkeypatch.setenv("ONEFOLD_VALKEY", f"valkey://:{SECRET}@localhost")
+
+    with pytest.raises(InvalidSetting, match="not both") as refused:
+        Settings.load()
+
+    assert SECRET not in str(refused.value)

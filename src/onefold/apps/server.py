@@ -1,6 +1,7 @@
 """The server process: HTTP, the pages, and unless told otherwise the worker's loops."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET, socket
 
@@ -8,10 +9,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from onefold.apps.http.app import create_app
+from onefold.apps.logs import log_as
 from onefold.apps.pages.app import mount_pages
 from onefold.errors import InvalidSetting
 from onefold.settings import Settings
-from onefold.wiring import Installation, build
+from onefold.wiring import Installation
 
 
 def full_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
@@ -40,17 +42,47 @@ def listen(settings: Settings) -> Iterator[tuple[socket, str]]:
         yield bound, f"http://{host}:{bound.getsockname()[1]}"
 
 
-def serve(settings: Settings, *, socket: socket, worker: bool = True) -> None:
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def serve(
+    app: FastAPI, onefold: Installation, *, socket: socket, ready: Callable[[], None]
+) -> None:
     """
-    Serve on a bound *socket* until SIGINT or SIGTERM; requests under way are finished first.
+    Serve *app* until SIGINT or SIGTERM; requests under way are finished first.
 
     Args:
-        settings: What to serve.
+        app: Of `full_app`, over *onefold*.
+        onefold: The parts; closed at the end.
         socket: From `listen`.
-        worker: Run the worker's loops in this process too.
+        ready: Called once requests are answered, and never when it does not come to that.
+
+    Raises:
+        OnefoldError: the database is not fit to serve; nothing was served.
     """
-    app = full_app(build(settings), worker=worker)
     config = uvicorn.Config(
-        app, log_level=settings.log_level, access_log=False, server_header=False
+        app,
+        log_config=None,  # all goes through the root logger
+        log_level=onefold.settings.log_level,
+        access_log=False,
+        server_header=False,
     )
-    uvicorn.Server(config).run(sockets=[socket])
+    log_as(onefold.settings)
+
+    async def run() -> None:
+        try:
+            await onefold.prepare()  # also the app's first step, but from there no error returns
+            await _Server(config, ready).serve(sockets=[socket])
+        finally:
+            await onefold.aclose()
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(run())

@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from onefold.apps.demo import fill
-from onefold.apps.server import listen, serve
+from onefold.apps.server import full_app, listen, serve
 from onefold.core.ids import new_event_id
 from onefold.domains.directory.rules import Role
 from onefold.settings import Settings
@@ -41,8 +41,10 @@ def up(settings: Settings) -> None:
     )
     with listen(settings) as (socket, url):
         facts = asyncio.run(_set_up(embedded, home / "demo.json", url))
-        print(_greeting(facts, home / "demo.json", build(embedded).clock.now()), flush=True)
-        serve(embedded, socket=socket)
+        onefold = build(embedded)
+        greeting = _greeting(facts, home / "demo.json", onefold.clock.now())
+        app = full_app(onefold)
+        serve(app, onefold, socket=socket, ready=lambda: print(greeting, flush=True))
 
 
 async def _set_up(settings: Settings, file: Path, url: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from typing import Any, Final, TypeVar
 
 from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
+from onefold.engine.context import handling
+from onefold.engine.dead_topic import dead_event
 from onefold.engine.delivery import Delivery, HandlerTransaction, Surroundings
 from onefold.engine.front import Front
 from onefold.engine.records import TOLD_BY_THE_COMMIT, HandlerFailed, Held, record_of
@@ -129,9 +131,11 @@ class Consumer:
         meanwhile is not applied again. What fails again is parked again.
         """
         asked = await self._ledger.letters(consumer=self.spec.name, state="asked", limit=limit)
-        for letter in asked:
+        now = self._around.clock.now()
+        due = [letter for letter in asked if letter["moved_at"] <= now]  # asked for at a rate
+        for letter in due:
             await self._replay(letter)
-        return len(asked)
+        return len(due)
 
     async def _replay(self, letter: Mapping[str, Any]) -> None:
         delivery = Delivery.of(letter_message(letter))
@@ -351,11 +355,13 @@ class Consumer:
         if self.spec.batch:
             if first:
                 events = [part[i].event for i in first]
-                await self._call(events, given, first[0] if len(first) == 1 else None)
+                with handling(self.spec.name, None, None):
+                    await self._call(events, given, first[0] if len(first) == 1 else None)
         else:
             for i in first:
-                given.event = part[i].event
-                await self._call(given.event, given, i)
+                given.event, given.message = part[i].event, part[i].message
+                with handling(self.spec.name, given.event, given.message):
+                    await self._call(given.event, given, i)
         await given.flush()
 
     async def _call(
@@ -390,14 +396,15 @@ class Consumer:
             delivery.alone = True
             await self._count_start(delivery)
         verdict = self.spec.policy(error, delivery.attempt, self.spec.max_attempts)
-        log.warning(
-            "%s failed on %s, attempt %d: %s",
-            self.spec.name,
-            delivery.claim.event_id,
-            delivery.attempt,
-            verdict.name,
-            exc_info=error,
-        )
+        with handling(self.spec.name, delivery.event, delivery.message):
+            log.warning(
+                "%s failed on %s, attempt %d: %s",
+                self.spec.name,
+                delivery.claim.event_id,
+                delivery.attempt,
+                verdict.name,
+                exc_info=error,
+            )
         if verdict is Verdict.RETRY:
             self._wait_and_retry(delivery)
             return False
@@ -456,6 +463,8 @@ class Consumer:
                     return False
                 if letter is not None:
                     await self._ledger.park(tx, letter)
+                    if self.spec.dlq:
+                        await tx.publish(dead_event(letter), now=letter.parked_at)
                 return True
 
         given_up = await self._patiently(once)

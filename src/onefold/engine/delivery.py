@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import CursorResult, Executable
@@ -11,6 +11,7 @@ from sqlalchemy import CursorResult, Executable
 from onefold.core.clock import Clock
 from onefold.core.envelope import Event
 from onefold.core.ids import Random
+from onefold.core.trace import trace_of, traced
 from onefold.core.wire import decode
 from onefold.engine.deferred import DeferredInserts
 from onefold.errors import InvalidEvent
@@ -72,6 +73,11 @@ class Delivery:
         assert self.event is not None  # noqa: S101 (undecodable ones are parked before)
         return InboxClaim(self.event.identity, self.event.fingerprint())
 
+    def claim_for(self, keep_for: Callable[[str], timedelta]) -> InboxClaim:
+        """The same, with how long its record must stay."""
+        assert self.event is not None  # noqa: S101 (undecodable ones are parked before)
+        return self.claim._replace(keep=keep_for(self.event.type))
+
 
 @dataclass(eq=False)
 class HandlerTransaction:
@@ -80,6 +86,7 @@ class HandlerTransaction:
 
     Attributes:
         event: The event being handled; None in a batch handler, which names a cause itself.
+        message: As it was received, with its headers; None in a batch handler.
         consumer: Whose transaction it is; the source of what it publishes.
         now: The instant of this transaction.
         fence: With `record="lease"`, higher than of any earlier run of the event: hand it to
@@ -93,6 +100,7 @@ class HandlerTransaction:
     event: Event | None = None
     fence: int = 0
     together: bool = False  # other events share it: plain inserts may wait for theirs
+    message: Message | None = None
     _outgoing: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -135,8 +143,14 @@ class HandlerTransaction:
             event = Event.new(type, data, key=key, version=version, **facts)
         else:
             event = cause.caused(type, data, key=key or cause.key, version=version, **facts)
+            event = traced(event, self.trace if cause is self.event else trace_of(cause))
         self._outgoing.append(event)
         return event
+
+    @property
+    def trace(self) -> Mapping[str, str]:
+        """The W3C trace context of the message being handled: `traceparent`, `tracestate`."""
+        return trace_of(self.event, self.message.headers if self.message else ())
 
     async def schedule(
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from onefold.ports.guard import Busy, Claim, Confirmation, Done, Guard, Lease, Verdict
 from onefold.ports.unprotected import Unprotected, UnprotectedLog
 
-__all__ = ["Reconciled", "reconcile"]
+__all__ = ["Reconciled", "reconcile", "reconcile_all"]
 
 
 @dataclass
@@ -55,6 +55,23 @@ async def reconcile(
     settled = [event.key for event in (*report.recorded, *report.suspect)]
     await log.settle(settled, now=now)
     return report
+
+
+async def reconcile_all(guard: Guard, log: UnprotectedLog, *, now: datetime) -> Reconciled:
+    """
+    `reconcile` until nothing is left but what others are at.
+
+    Raises:
+        StoreUnavailable: as there.
+    """
+    total = Reconciled()
+    while True:
+        part = await reconcile(guard, log, now=now)
+        total.recorded += part.recorded
+        total.suspect += part.suspect
+        total.open = part.open
+        if not part.recorded and not part.suspect:
+            return total
 
 
 async def _record(

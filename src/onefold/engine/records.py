@@ -120,7 +120,7 @@ class InboxFirst:
         return _any_repeated(await self._claim(tx, part))
 
     async def _claim(self, tx: Transaction, part: Sequence[Delivery]) -> Sequence[Claimed]:
-        claims = [delivery.claim for delivery in part]
+        claims = [delivery.claim_for(self._spec.keep_for) for delivery in part]
         return await tx.claim_many(self._spec.name, claims, now=self._around.clock.now())
 
 

@@ -10,15 +10,19 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
+from onefold.core.trace import trace_of
 from onefold.core.wire import encode_binary, encode_native, encode_structured
 from onefold.engine.delivery import Surroundings
 from onefold.ports.outbox import Failure, Outbox, Shipment, Waiting
 from onefold.ports.transport import Outgoing, Transport
 
 log = logging.getLogger("onefold.relay")
+
+LEASE: Final = timedelta(seconds=30)
 
 Form = Callable[[Event], tuple[Mapping[str, str], bytes]]
 
@@ -60,12 +64,22 @@ class Routes:
         """*event* as it leaves: the same bytes at every attempt."""
         topic = self.topics.get(event.type, event.type)
         headers, body = FORMS[self.forms.get(topic, self.form)](event)
+        headers = {**headers, **trace_of(event)}  # where tracers look for it
         return Outgoing(
             topic=topic,
             key=None if event.key is None else event.key.encode(),
             value=body,
             headers=[(name, value.encode()) for name, value in headers.items()],
         )
+
+
+@dataclass
+class Sent:
+    """What became of events since the start: a failed one is tried again, a dead one is not."""
+
+    sent: int = 0
+    failed: int = 0
+    dead: int = 0
 
 
 class Relay:
@@ -80,7 +94,7 @@ class Relay:
         around: Surroundings,
         routes: Routes | None = None,
         backoff: Backoff | None = None,
-        lease: timedelta = timedelta(seconds=30),
+        lease: timedelta = LEASE,
         max_age: timedelta = timedelta(days=1),
         batch: int = 500,
     ) -> None:
@@ -88,6 +102,8 @@ class Relay:
         self._owner, self._routes = owner, routes or Routes()
         self._backoff, self._lease = backoff or Backoff(), lease
         self._max_age, self._batch = max_age, batch
+        self.counts = Sent()
+        self.topics: set[str] = set()  # that were sent to since the start
 
     async def step(self) -> bool:
         """Send one shipment; True when there was one. Dying anywhere repeats, never loses."""
@@ -107,10 +123,14 @@ class Relay:
         ]
         if not await self._outbox.mark(shipment, sent=sent, failed=failed, now=clock.now()):
             log.warning("shard %d was taken over; its events are sent again", shipment.shard)
+        self.counts.sent += len(sent)
+        self.counts.failed += len(failed)
+        self.counts.dead += sum(failure.next_at is None for failure in failed)
         return True
 
     async def _publish(self, shipment: Shipment) -> Sequence[BaseException | None]:
         outgoing = [self._routes.outgoing(waiting.event) for waiting in shipment.waiting]
+        self.topics.update(message.topic for message in outgoing)
         return await self._transport.publish(outgoing)
 
     def _failure(self, waiting: Waiting, error: BaseException) -> Failure:

@@ -28,6 +28,7 @@ class Loop:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.last_error: Exception | None = None
+        self.errors = 0  # since it was made
 
     @property
     def ready(self) -> bool:
@@ -70,6 +71,7 @@ class Loop:
         except Exception as error:  # whatever it is, the next step must get its chance
             log.exception("a step of %s failed", self.name)
             self.last_error = error
+            self.errors += 1
             return False
         self.last_error = None
         return more

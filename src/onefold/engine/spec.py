@@ -11,6 +11,7 @@ from onefold.engine.delivery import Handler
 from onefold.errors import InvalidSetting
 from onefold.ports.guard import Guard
 from onefold.ports.transport import TransportFeatures
+from onefold.ports.unit_of_work import KEEP
 from onefold.ports.unprotected import UnprotectedLog
 
 RecordMode = Literal["transaction", "optimistic", "lease", "watermark"]
@@ -19,7 +20,6 @@ OnGuardDown = Literal["wait", "fail", "process"]
 Keep = timedelta | Mapping[str, timedelta]
 
 LEASE: Final = timedelta(seconds=30)
-KEEP: Final = timedelta(days=14)
 
 
 class Verdict(Enum):
@@ -73,7 +73,12 @@ class ConsumerSpec:
         front: Answers repeats before a transaction is begun; the inbox decides.
         guard: Keeps the leases of `lease`.
         lease: How long a dead worker's event stays with it.
-        keep: How long *guard* and *front* remember: for all, or by event type.
+        dlq: Publish what is parked to the topic `<its topic>.dlq` too, in the transaction
+            that parks it: raw bytes, and why in the headers; see `engine.dead_topic`.
+        marker: Where its effect leaves the event's `identity`, as `table.column`: `onefold verify`
+            looks whether every record has its effect.
+        keep: How long inbox, *guard* and *front* remember: for all, or by event type. Never
+            shorter than a message can come again; see docs/explain/keeping.md.
         default_keep: For event types that *keep* does not name.
         when_busy: What becomes of an event that another worker is at. `wait`: it is asked
             for again until the other has finished or lost its lease, and later events of
@@ -102,6 +107,8 @@ class ConsumerSpec:
     front: Guard | None = None
     guard: Guard | None = None
     lease: timedelta = LEASE
+    dlq: bool = False
+    marker: str | None = None
     keep: Keep = KEEP
     default_keep: timedelta = KEEP
     when_busy: WhenBusy = "wait"

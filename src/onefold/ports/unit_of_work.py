@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import CursorResult, Executable, Table
 
@@ -15,12 +15,15 @@ from onefold.ports.features import Features
 T = TypeVar("T")
 _LONGEST_ID = 255
 
+KEEP: Final = timedelta(days=14)  # twice Kafka's default retention (`log.retention.hours` 168)
+
 
 class InboxClaim(NamedTuple):
     """One event that a consumer is about to apply."""
 
     event_id: str  # the event's identity
     fingerprint: bytes  # SHA-256 of its content
+    keep: timedelta = KEEP  # how long the record must stay, from the claim
 
 
 class Claimed(Enum):

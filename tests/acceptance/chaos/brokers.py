@@ -5,7 +5,7 @@ from typing import Final
 
 from onefold.adapters.kafka.transport import KafkaTransport
 from onefold.adapters.valkey.transport import ValkeyTransport
-from onefold.ports.transport import Transport
+from onefold.wiring_events import Broker
 
 ORDERS: Final = "orders"
 APPLIED: Final = "orders.applied"
@@ -18,7 +18,7 @@ _GROUPS: Final[dict[str, str | int]] = {
 }
 
 
-def transport_of(url: str) -> Transport:
+def transport_of(url: str) -> Broker:
     """A transport to `kafka:host:port` or `valkey://…`."""
     kind, _, rest = url.partition(":")
     if kind == "kafka":

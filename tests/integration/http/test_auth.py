@@ -17,7 +17,7 @@ from onefold.wiring import Installation
 
 T = "/api/v1/telemetry"
 # Open to anyone: they tell nothing of anybody.
-PUBLIC = {("GET", "/healthz"), ("GET", "/api/v1/openapi.json")}
+PUBLIC = {("GET", "/healthz"), ("GET", "/metrics"), ("GET", "/api/v1/openapi.json")}
 # The pages have a login of their own; tests/integration/test_pages.py walks them.
 PAGES = {"/", "/live", "/login", "/logout", "/sessions/{id}", "/static/{file:path}"}
 # Every other route, and the scope it asks for. A new route must be entered here.

@@ -139,6 +139,23 @@ async def test_a_member_survives_its_broker(
     assert values(received) == [1]
 
 
+async def test_what_a_group_has_committed_is_read(transport: KafkaTransport) -> None:
+    """Nothing before it settled, then the first position that it has not."""
+    await transport.publish([Outgoing(topic="orders", key=b"k", value=b"%d" % n) for n in range(3)])
+    before = await transport.settled_to("g", ["orders"])
+    subscription = await transport.subscribe("g", ["orders"])
+    received = await _get(subscription, 3)
+    await subscription.settle(received[:2])
+    await subscription.close()  # commits
+
+    after = await transport.settled_to("g", ["orders"])
+
+    partition = received[0].partition
+    assert before == {}
+    assert after == {partition: received[1].position + 1}
+    assert await transport.settled_to("g", ["other"]) == {}
+
+
 async def test_slow_handlers_are_waited_for(transport: KafkaTransport) -> None:
     """Nothing is fetched beyond the buffer, and the member lives on though it asks for nothing."""
     subscription = await transport.subscribe("g", ["orders"])

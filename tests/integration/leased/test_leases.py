@@ -10,9 +10,9 @@ from tests.contract.leased import SqlBroker, ValkeyBroker
 from tests.support_valkey import Valkey
 
 from onefold.adapters.leased import LeasedSubscription, LeaseStore
-from onefold.adapters.sql.transport import SqlTransport
 from onefold.adapters.valkey.connection import script
 from onefold.errors import ConstraintViolated, InvalidSetting
+from onefold.ports.storeroom import Retention
 from onefold.ports.transport import Message, Partition, Subscription
 from onefold.testing.contracts.transport import messages, values
 
@@ -80,36 +80,70 @@ async def test_trimming_keeps_what_is_not_settled(sql: SqlBroker) -> None:
     """However old a message is, it stays until every group has settled it."""
     topic, transport = await sql.topic(1), sql.opens()
     await transport.publish(messages(topic, 6))
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    assert await transport.trim(before=tomorrow, limit=100) == 0  # nobody has come yet
+    assert await _trim(transport, topic, hours=1) == 0  # nobody has come yet
     fast, slow = [await transport.subscribe(group, [topic]) for group in ("fast", "slow")]
     await fast.settle(await _get(fast, 6))
     received = await _get(slow, 6)
     await slow.settle([received[0], received[1], received[4]])
 
-    removed = await transport.trim(before=tomorrow, limit=100)
+    removed = await _trim(transport, topic, hours=1)
     await slow.close()
 
     assert removed == 2
     assert values(await _get(await transport.subscribe("slow", [topic]), 4)) == [2, 3, 4, 5]
-    assert await _trim_old(transport) == 0
+    assert await _trim(transport, topic, hours=-24) == 0
 
 
-async def _trim_old(transport: SqlTransport) -> int:
-    return await transport.trim(before=datetime.now(UTC) - timedelta(days=1), limit=100)
+async def _trim(transport: Retention, topic: str, *, hours: int, unread: int = -24) -> int:
+    """Remove what was sent up to *hours* from now and is settled, or *unread* if nobody reads."""
+    now = datetime.now(UTC)
+    ages = {"before": now + timedelta(hours=hours), "unread": now + timedelta(hours=unread)}
+    return await transport.trim([topic], **ages, limit=100)
+
+
+async def test_what_nobody_reads_goes_after_its_own_time(broker: SqlBroker | ValkeyBroker) -> None:
+    """A topic without a group keeps its messages for whoever comes, but not for ever."""
+    topic, transport = await broker.topic(1), broker.opens()
+    await transport.publish(messages(topic, 3))
+
+    removed = [await _trim(transport, topic, hours=1, unread=age) for age in (-1, 1)]
+
+    assert removed == [0, 3]
+
+
+async def test_a_broker_tells_since_when_it_owes_a_group(broker: SqlBroker | ValkeyBroker) -> None:
+    """The instant of the oldest message that may still come: received is not settled."""
+    topic, transport = await broker.topic(1), broker.opens()
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    assert await transport.unsettled_since("g", [topic]) is None
+    await transport.publish(messages(topic, 2))
+    unread = await transport.unsettled_since("g", [topic])
+    subscription = await transport.subscribe("g", [topic])
+    received = await _get(subscription, 2)
+
+    begun = await transport.unsettled_since("g", [topic])
+    await subscription.settle(received)
+    settled = await transport.settled_to("g", [topic])
+    await subscription.close()
+
+    assert unread is not None
+    assert unread >= before
+    assert begun == unread
+    assert settled in ({Partition(topic, 0): 2}, None)
+    assert await transport.unsettled_since("g", [topic]) is None
 
 
 async def test_trimming_streams_keeps_what_is_pending(streams: ValkeyBroker) -> None:
     """A stream is trimmed up to the first entry that a group has not settled."""
     topic, transport = await streams.topic(1), streams.opens()
     await transport.publish(messages(topic, 6))
-    assert await transport.trim(topic, keep=timedelta(0)) == 0  # nobody has come yet
+    assert await _trim(transport, topic, hours=1) == 0  # nobody has come yet
     subscription = await transport.subscribe("g", [topic])
     received = await _get(subscription, 6)
     await subscription.settle([received[0], received[1], received[4]])
 
-    removed = await transport.trim(topic, keep=timedelta(0))
-    kept = await transport.trim(topic, keep=timedelta(days=1))
+    removed = await _trim(transport, topic, hours=1)
+    kept = await _trim(transport, topic, hours=-24)
     await subscription.close()
 
     assert removed == 2

@@ -2,9 +2,15 @@
 
 import asyncio
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
@@ -23,7 +29,7 @@ from onefold.adapters.kafka.options import (
 from onefold.adapters.kafka.producer import KafkaSender
 from onefold.adapters.kafka.subscription import FEATURES, KafkaSubscription
 from onefold.errors import IllegalTransition
-from onefold.ports.transport import Outgoing, TransportFeatures
+from onefold.ports.transport import Outgoing, Partition, TransportFeatures
 
 
 class KafkaTransport:
@@ -94,6 +100,36 @@ class KafkaTransport:
             StoreFailed: the broker does not let us know.
         """
         return await asyncio.to_thread(self._retention_s, topic)
+
+    async def unsettled_since(self, group: str, topics: Collection[str]) -> None:
+        """Nobody knows: whatever the topic retains may come again; see `retention_s`."""
+        return
+
+    async def settled_to(self, group: str, topics: Collection[str]) -> Mapping[Partition, int]:
+        """What the group has committed; two requests."""
+        return await asyncio.to_thread(self._settled_to, group, frozenset(topics))
+
+    def _settled_to(self, group: str, topics: frozenset[str]) -> dict[Partition, int]:
+        admin = self._administration()
+        with at_the_border():
+            known = admin.list_topics(timeout=self._wait_s).topics
+            places = [
+                TopicPartition(topic, number)
+                for topic in topics & known.keys()
+                for number in known[topic].partitions
+            ]
+            if not places:
+                return {}
+            asked = [ConsumerGroupTopicPartitions(group, places)]
+            answers = admin.list_consumer_group_offsets(asked, request_timeout=self._wait_s)
+            committed = answers[group].result().topic_partitions
+        return {Partition(c.topic, c.partition): c.offset for c in committed if c.offset >= 0}
+
+    async def trim(
+        self, topics: Collection[str], *, before: datetime, unread: datetime, limit: int
+    ) -> int:
+        """Nothing: the broker removes what is old by itself."""
+        return 0
 
     async def create(self, topic: str, *, partitions: int, replicas: int = -1) -> None:
         """

@@ -7,9 +7,10 @@ with Kafka, what is durable of a group is one position a partition: the done pre
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import count
 
 from onefold.core.clock import Clock, SystemClock
@@ -215,6 +216,32 @@ class MemoryTransport:
         for group in self._groups.values():
             for member in list(group.members.values()):
                 await member.close()
+
+    async def unsettled_since(self, group: str, topics: Collection[str]) -> datetime | None:
+        """See `ports.storeroom.Retention`."""
+        settled = self._groups.setdefault(group, _Group()).settled
+        owed = [
+            message.sent_at
+            for topic in topics
+            for number, log in enumerate(self._logs.get(topic, ()))
+            for message in log[settled.get(Partition(topic, number), 0) :][:1]
+        ]
+        return min((sent_at for sent_at in owed if sent_at is not None), default=None)
+
+    async def settled_to(self, group: str, topics: Collection[str]) -> Mapping[Partition, int]:
+        """See `ports.storeroom.Retention`."""
+        settled = self._groups.setdefault(group, _Group()).settled
+        return {place: to for place, to in settled.items() if place.topic in topics}
+
+    async def retention_s(self, topic: str) -> float:
+        """None beyond what `unsettled_since` tells: a settled message never comes again."""
+        return 0.0
+
+    async def trim(
+        self, topics: Collection[str], *, before: datetime, unread: datetime, limit: int
+    ) -> int:
+        """Nothing: the process does not live that long."""
+        return 0
 
     def create(self, topic: str, partitions: int) -> None:
         """Make *topic* with that many partitions, unless it is there."""

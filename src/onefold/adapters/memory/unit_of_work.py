@@ -118,7 +118,7 @@ class MemoryTransaction:
         new = {claim.event_id for claim in claims if (consumer, claim.event_id) not in inbox}
         for claim in claims:
             inbox.setdefault((consumer, claim.event_id), claim.fingerprint)
-        return judge_claims(claims, new, {id_: inbox[consumer, id_] for id_, _ in claims})
+        return judge_claims(claims, new, {c.event_id: inbox[consumer, c.event_id] for c in claims})
 
     async def publish(self, *events: Event, now: datetime) -> None:
         outbox = self._written().outbox

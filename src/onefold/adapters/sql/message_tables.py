@@ -6,6 +6,7 @@ that positions rise in the order of commits: a reader never sees a position befo
 one. The migration `0003_messages` makes these tables.
 """
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -69,3 +70,10 @@ shares = Table(
         ["topic", "number"], ["onefold_partitions.topic", "onefold_partitions.number"]
     ),
 )
+
+_Headers = tuple[tuple[str, bytes], ...]
+
+
+def headers_of(packed: bytes | None) -> _Headers:
+    """What the column `headers` holds."""
+    return msgspec.msgpack.decode(packed, type=_Headers) if packed else ()

@@ -24,7 +24,9 @@ inbox = Table(
     Column("event_id", String(255), primary_key=True),
     Column("fingerprint", LargeBinary(32)),
     Column("claimed_at", Instant, nullable=False),
+    Column("forget_at", Instant),  # not before then; never while it is empty
     CheckConstraint("length(consumer) > 0", name="consumer_named"),
+    Index(None, "consumer", "forget_at"),
 )
 
 outbox = Table(

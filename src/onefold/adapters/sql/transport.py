@@ -21,7 +21,7 @@ import msgspec
 from sqlalchemy import and_, bindparam, delete, func, or_, select, union_all, update
 
 from onefold.adapters.leased import Beat, LeasedSubscription, Settled, Share
-from onefold.adapters.sql.message_tables import members, messages, partitions, shares
+from onefold.adapters.sql.message_tables import headers_of, members, messages, partitions, shares
 from onefold.core.clock import Clock, SystemClock
 from onefold.core.partitions import partition_of
 from onefold.errors import ConstraintViolated, IllegalTransition, OnefoldError, StoreFailed
@@ -256,15 +256,10 @@ class SqlTransport:
         self._partitions[topic] = there
         return there
 
-    async def trim(self, *, before: datetime, limit: int) -> int:
-        """
-        Remove at most *limit* messages sent before then that every group has settled.
-
-        A topic without groups keeps all: whoever comes first shall find them.
-
-        Returns:
-            How many were removed.
-        """
+    async def trim(
+        self, topics: Collection[str], *, before: datetime, unread: datetime, limit: int
+    ) -> int:
+        """See `ports.storeroom.Retention`. Looks at all topics; at most *limit* go."""
         low = (
             select(shares.c.topic, shares.c.number, func.min(shares.c.settled_to).label("low"))
             .group_by(shares.c.topic, shares.c.number)
@@ -272,10 +267,18 @@ class SqlTransport:
         )
         old = (
             select(_messages.c.topic, _messages.c.number, _messages.c.position)
-            .join(low, and_(low.c.topic == _messages.c.topic, low.c.number == _messages.c.number))
-            .where(_messages.c.sent_at < before, _messages.c.position < low.c.low)
+            .outerjoin(
+                low, and_(low.c.topic == _messages.c.topic, low.c.number == _messages.c.number)
+            )
+            .where(
+                or_(
+                    and_(_messages.c.sent_at < before, _messages.c.position < low.c.low),
+                    and_(_messages.c.sent_at < unread, low.c.low.is_(None)),
+                )
+            )
             .order_by(_messages.c.sent_at)
             .limit(limit)
+            .with_for_update(skip_locked=True, of=_messages)
         )
         async with self.uow.begin() as tx:
             rows = [dict(row) for row in (await tx.execute(old)).mappings()]
@@ -284,6 +287,46 @@ class SqlTransport:
                 keys = [{f"old_{name}": value for name, value in row.items()} for row in rows]
                 await tx.execute(delete(_messages).where(one), keys)
         return len(rows)
+
+    async def unsettled_since(self, group: str, topics: Collection[str]) -> datetime | None:
+        """See `ports.storeroom.Retention`. One round trip."""
+        mine = and_(
+            shares.c.group_name == group,
+            shares.c.topic == _partitions.c.topic,
+            shares.c.number == _partitions.c.number,
+        )
+        # The next one in each partition, by its key; in one that is new to the group, the first.
+        next_sent = (
+            select(_messages.c.sent_at)
+            .where(
+                _messages.c.topic == _partitions.c.topic,
+                _messages.c.number == _partitions.c.number,
+                _messages.c.position >= func.coalesce(shares.c.settled_to, 0),
+            )
+            .order_by(_messages.c.position)
+            .limit(1)
+            .scalar_subquery()
+        )
+        owed = (
+            select(next_sent)
+            .select_from(_partitions.outerjoin(shares, mine))
+            .where(_partitions.c.topic.in_(topics))
+        )
+        async with self.uow.read() as tx:
+            found = [sent_at for sent_at in (await tx.execute(owed)).scalars() if sent_at]
+        return min(found, default=None)
+
+    async def settled_to(self, group: str, topics: Collection[str]) -> Mapping[Partition, int]:
+        """See `ports.storeroom.Retention`. One round trip."""
+        mine = select(shares).where(shares.c.group_name == group, shares.c.topic.in_(topics))
+        async with self.uow.read() as tx:
+            return {
+                Partition(row.topic, row.number): row.settled_to for row in await tx.execute(mine)
+            }
+
+    async def retention_s(self, topic: str) -> float:
+        """None beyond what `unsettled_since` tells: a settled message never comes again."""
+        return 0.0
 
     async def partitions(self, topic: str) -> int:
         """How many *topic* has; a new one gets as many as this transport was told."""
@@ -330,7 +373,6 @@ class SqlTransport:
 
 # Under other names where a parameter or a method has the table's.
 _messages, _partitions = messages, partitions
-_Headers = tuple[tuple[str, bytes], ...]
 
 
 def _next(topic: str, held: Mapping[int, Share], most: int) -> Any:
@@ -355,13 +397,12 @@ def _next(topic: str, held: Mapping[int, Share], most: int) -> Any:
 
 
 def _message(row: Any, fence: int) -> Message:
-    headers = msgspec.msgpack.decode(row.headers, type=_Headers) if row.headers else ()
     return Message(
         partition=Partition(row.topic, row.number),
         position=row.position,
         key=row.key,
         value=row.value,
-        headers=headers,
+        headers=headers_of(row.headers),
         sent_at=row.sent_at,
         epoch=fence,
         token=str(row.position),

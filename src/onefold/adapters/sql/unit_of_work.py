@@ -5,7 +5,7 @@ BEGIN, COMMIT and ROLLBACK are said in so many words (the engine is in autocommi
 what a failure means depends on which of them was on its way; see `connection.Database`.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
@@ -40,6 +40,7 @@ class SqlTransaction:
         self._connection = connection
         self._dialect = database.dialect
         self._state = "open" if writes else "read-only"
+        self.published = False
 
     @property
     def features(self) -> Features:
@@ -76,12 +77,15 @@ class SqlTransaction:
     async def claim_many(
         self, consumer: str, claims: Sequence[InboxClaim], *, now: datetime
     ) -> Sequence[Claimed]:
-        firsts = {claim.event_id: claim.fingerprint for claim in reversed(claims)}
+        firsts = {claim.event_id: claim for claim in reversed(claims)}
         check_claims(consumer, firsts, now=now)
         with self._call(writes=True):
-            new = await self._dialect.claim_new(self._connection, consumer, firsts, now)
+            new = await self._dialect.claim_new(
+                self._connection, consumer, list(firsts.values()), now
+            )
         known = await self._fingerprints(consumer, firsts.keys() - new)
-        return judge_claims(claims, new, firsts | known)
+        prints = {id_: claim.fingerprint for id_, claim in firsts.items()}
+        return judge_claims(claims, new, prints | known)
 
     async def _fingerprints(self, consumer: str, ids: Collection[str]) -> dict[str, bytes]:
         if not ids:
@@ -104,6 +108,7 @@ class SqlTransaction:
         ]
         # Not sorted: rows get their positions in the order of publishing.
         await self._insert_new(outbox, rows, key=("event_id",), sort=False)
+        self.published = True
 
     async def schedule(
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
@@ -146,6 +151,8 @@ class SqlUnitOfWork:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._one = OnePerTask()
+        # Called after a commit that published: tells relays, and may not fail or wait.
+        self.on_published: Callable[[], None] = lambda: None
 
     @property
     def features(self) -> Features:
@@ -160,6 +167,8 @@ class SqlUnitOfWork:
             ) as connection:
                 with _open(SqlTransaction(connection, database, writes=True)) as tx:
                     yield tx
+            if tx.published:
+                self.on_published()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:

@@ -14,7 +14,7 @@ may lose the last messages and the last settlements.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import accumulate, count, pairwise
 from struct import unpack_from
 
@@ -30,9 +30,9 @@ FEATURES = TransportFeatures(
     name="valkey", order="key", settles_singly=True, survives_process=True, replays=True
 )
 
-_BEAT, _TAKE, _READ, _SETTLE, _LEAVE, _SEND, _TOPIC, _TRIM = (
+_BEAT, _TAKE, _READ, _SETTLE, _LEAVE, _SEND, _TOPIC, _TRIM, _OLDEST = (
     script(f"stream_{name}")
-    for name in ("beat", "take", "read", "settle", "leave", "send", "topic", "trim")
+    for name in ("beat", "take", "read", "settle", "leave", "send", "topic", "trim", "oldest")
 )
 _CONSUMER = b"onefold"
 _START = "0-0"
@@ -208,16 +208,42 @@ class ValkeyTransport:
         self._partitions[topic] = int(number)
         return self._partitions[topic]
 
-    async def trim(self, topic: str, *, keep: timedelta) -> int:
+    async def trim(
+        self, topics: Collection[str], *, before: datetime, unread: datetime, limit: int
+    ) -> int:
         """
-        Remove messages older than *keep* that every group has settled; how many.
+        See `ports.storeroom.Retention`. One round trip a topic, each trimmed whole.
 
         What a group has not settled is never removed, however old it is.
         """
+        removed = 0
+        for topic in topics:
+            if removed >= limit:
+                break
+            ages = [b"%d" % (instant.timestamp() * 1000) for instant in (before, unread)]
+            removed += int(await self.server.run(_TRIM, await self._streams(topic), ages))
+        return removed
+
+    async def unsettled_since(self, group: str, topics: Collection[str]) -> datetime | None:
+        """See `ports.storeroom.Retention`. One round trip a topic."""
+        oldest: list[bytes] = []
+        for topic in topics:
+            answers = await self.server.run(_OLDEST, await self._streams(topic), [group.encode()])
+            oldest += [answer for answer in answers if answer]
+        sent = [int(id_.partition(b"-")[0]) / 1000 for id_ in oldest]
+        return datetime.fromtimestamp(min(sent), UTC) if sent else None
+
+    async def settled_to(self, group: str, topics: Collection[str]) -> None:
+        """There is no such position: entries are settled one by one."""
+        return
+
+    async def retention_s(self, topic: str) -> float:
+        """None beyond what `unsettled_since` tells: a settled message never comes again."""
+        return 0.0
+
+    async def _streams(self, topic: str) -> list[bytes]:
         keys = self.keys(topic)
-        streams = [keys.stream(number) for number in range(await self.partitions(topic))]
-        milliseconds = keep // timedelta(milliseconds=1)
-        return int(await self.server.run(_TRIM, streams, [b"%d" % milliseconds]))
+        return [keys.stream(number) for number in range(await self.partitions(topic))]
 
     async def partitions(self, topic: str) -> int:
         """How many *topic* has; a new one gets as many as this transport was told."""

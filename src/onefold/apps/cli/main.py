@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from onefold.apps.cli import dead, directory, learning, outbox, server, telemetry
+from onefold.apps.cli import audit, dead, directory, learning, outbox, server, telemetry
 from onefold.errors import OnefoldError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ server.add_to(app)
 directory.add_to(app)
 dead.add_to(app)
 outbox.add_to(app)
+audit.add_to(app)
 telemetry.add_to(app)
 learning.add_to(app)
 

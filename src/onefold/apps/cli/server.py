@@ -1,10 +1,15 @@
 """`onefold up`, `serve`, `worker`, `migrate`, `demo`: the processes, and what they need."""
 
-from typing import Annotated
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from onefold.apps.cli.output import DatabaseUrl, Json, command, opened, show_json
+
+if TYPE_CHECKING:
+    from onefold.engine.worker import Worker
 
 
 def up(port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None) -> None:
@@ -22,15 +27,21 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Run the worker's loops here too.")] = True,
 ) -> None:
     """Serve HTTP over the database that is set."""
-    from onefold.apps.server import listen
+    from onefold.apps.server import full_app, listen
     from onefold.apps.server import serve as start
     from onefold.settings import Settings
+    from onefold.wiring import build
 
     given = {"database_url": database, "host": host, "port": port}
     settings = Settings.load(**{k: v for k, v in given.items() if v is not None})
+    onefold = build(settings)
     with listen(settings) as (socket, url):
-        print(f"Onefold serves {url}", flush=True)
-        start(settings, socket=socket, worker=worker)
+        start(
+            full_app(onefold, worker=worker),
+            onefold,
+            socket=socket,
+            ready=lambda: print(f"Onefold serves {url}", flush=True),
+        )
 
 
 def worker(
@@ -38,6 +49,9 @@ def worker(
     app: Annotated[
         str | None,
         typer.Option(help="Run your own application's consumers: module:attribute."),
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Answer /metrics on this port; 0 for any.")
     ] = None,
 ) -> None:
     """
@@ -50,25 +64,34 @@ def worker(
     if app is not None:
         if database is not None:
             raise typer.BadParameter("the application names its own", param_hint="--database")
-        _work_for(app)
+        _work_for(app, metrics_port)
         return
     from onefold.apps.worker import work
     from onefold.settings import Settings
 
-    work(Settings.load(**({"database_url": database} if database else {})))
+    settings = Settings.load(**({"database_url": database} if database else {}))
+    work(settings, metrics_port=metrics_port)
 
 
-def _work_for(name: str) -> None:
-    import logging
-
+def _work_for(name: str, metrics_port: int | None) -> None:
     from onefold.apps.cli.named_app import named_app
+    from onefold.apps.logs import log_as
+    from onefold.apps.metrics import metrics_served
+    from onefold.settings import Settings
 
-    app = named_app(name)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("onefold").setLevel(logging.INFO)
-    consumers = ", ".join(app.specs)
-    drained = app.run(ready=lambda: print(f"onefold: {name} works: {consumers}", flush=True))
-    if not drained:
+    app, settings = named_app(name), Settings.load()
+    log_as(settings)
+
+    @asynccontextmanager
+    async def beside(worker: "Worker") -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if metrics_port is not None:
+                served = metrics_served(settings, app.meters(worker), port=metrics_port)
+                print(f"metrics at {await stack.enter_async_context(served)}", flush=True)
+            print(f"onefold: {name} works: {', '.join(app.specs)}", flush=True)
+            yield
+
+    if not app.run(beside=beside):
         raise typer.Exit(143)  # as a shell tells of SIGTERM
 
 

@@ -7,8 +7,8 @@ from fastapi import FastAPI
 
 import onefold as package
 from onefold.apps.http.problems import answer_errors
-from onefold.apps.http.routes import directory, health, learning, telemetry
-from onefold.wiring import Installation, running
+from onefold.apps.http.routes import directory, health, learning, metrics, telemetry
+from onefold.wiring import Installation, running, standing_by
 
 
 def create_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
@@ -25,8 +25,7 @@ def create_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(onefold.aclose)
             await onefold.prepare()
-            if worker:
-                await stack.enter_async_context(running(onefold))
+            await stack.enter_async_context(running(onefold) if worker else standing_by(onefold))
             yield
 
     app = FastAPI(
@@ -39,6 +38,6 @@ def create_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
     )
     app.state.onefold = onefold
     answer_errors(app)
-    for routes in (health, telemetry, learning, directory):
+    for routes in (health, metrics, telemetry, learning, directory):
         app.include_router(routes.router)
     return app

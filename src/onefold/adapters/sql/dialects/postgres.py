@@ -13,6 +13,7 @@ from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.ports.features import Features
 from onefold.ports.tables import Instant
+from onefold.ports.unit_of_work import InboxClaim
 
 __all__ = [
     "BEGIN",
@@ -132,21 +133,22 @@ async def insert_new(
 
 # Sorted, so that two overlapping calls cannot deadlock; what is the same for all goes once.
 _CLAIM = """
-INSERT INTO onefold_inbox (consumer, event_id, fingerprint, claimed_at)
-SELECT $1, event_id, fingerprint, $4
-FROM unnest($2::text[], $3::bytea[]) AS rows (event_id, fingerprint) ORDER BY event_id
+INSERT INTO onefold_inbox (consumer, event_id, fingerprint, claimed_at, forget_at)
+SELECT $1, event_id, fingerprint, $5, $5 + keep
+FROM unnest($2::text[], $3::bytea[], $4::interval[]) AS rows (event_id, fingerprint, keep)
+ORDER BY event_id
 ON CONFLICT (consumer, event_id) DO NOTHING RETURNING event_id
 """
 
 
 async def claim_new(
-    connection: AsyncConnection, consumer: str, claims: Mapping[str, bytes], now: datetime
+    connection: AsyncConnection, consumer: str, claims: Sequence[InboxClaim], now: datetime
 ) -> set[str]:
-    """Insert these ids and fingerprints into the inbox; which were not there. One statement."""
+    """Insert these claims, all of other ids, into the inbox; which ids were not there."""
     if not claims:
         return set()
-    driver = driver_of(connection)
-    found = await driver.fetch(_CLAIM, consumer, list(claims), list(claims.values()), now)
+    ids, prints, keeps = map(list, zip(*claims, strict=True))
+    found = await driver_of(connection).fetch(_CLAIM, consumer, ids, prints, keeps, now)
     return {record[0] for record in found}
 
 

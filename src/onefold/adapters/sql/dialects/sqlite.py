@@ -16,6 +16,7 @@ from onefold.adapters.sql.json import dump_json, load_json
 from onefold.adapters.sql.schema import inbox
 from onefold.errors import InvalidSetting
 from onefold.ports.features import Features
+from onefold.ports.unit_of_work import InboxClaim
 
 __all__ = [
     "BEGIN",
@@ -140,12 +141,18 @@ async def insert_new(
 
 
 async def claim_new(
-    connection: AsyncConnection, consumer: str, claims: Mapping[str, bytes], now: datetime
+    connection: AsyncConnection, consumer: str, claims: Sequence[InboxClaim], now: datetime
 ) -> set[str]:
-    """Insert these ids and fingerprints into the inbox; which were not there."""
+    """Insert these claims, all of other ids, into the inbox; which ids were not there."""
     rows = [
-        {"consumer": consumer, "event_id": id_, "fingerprint": print_, "claimed_at": now}
-        for id_, print_ in claims.items()
+        {
+            "consumer": consumer,
+            "event_id": claim.event_id,
+            "fingerprint": claim.fingerprint,
+            "claimed_at": now,
+            "forget_at": now + claim.keep,
+        }
+        for claim in claims
     ]
     if not rows:
         return set()

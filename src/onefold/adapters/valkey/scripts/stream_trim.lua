@@ -1,15 +1,12 @@
 -- Removes entries that are old enough and that every group has settled.
 --
 -- Keys:      streams.
--- Arguments: 1 how long an entry is kept, ms.
+-- Arguments: 1 before which instant an entry was sent to be removed, ms since 1970.
+--            2 the same for a stream that no group reads.
 -- Effect:    entries are removed from the start up to the first that is too young, that a
---            group was not given yet, or that is pending in a group. A stream without groups
---            keeps all: whoever comes first shall find them.
+--            group was not given yet, or that is pending in a group.
 -- Returns:   how many were removed.
 -- Cost:      one round trip; O(removed).
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
 local function before(a, b)  -- whether id a is lower; ids are two numbers
     local a1, a2 = string.match(a, '(%d+)-(%d+)')
     local b1, b2 = string.match(b, '(%d+)-(%d+)')
@@ -21,7 +18,7 @@ local removed = 0
 for _, stream in ipairs(KEYS) do
     local groups = redis.pcall('XINFO', 'GROUPS', stream)
     if not groups.err and #groups > 0 then
-        local low = string.format('%.0f-0', now - tonumber(ARGV[1]))
+        local low = string.format('%.0f-0', tonumber(ARGV[1]))
         for _, group in ipairs(groups) do
             local info = {}
             for i = 1, #group, 2 do
@@ -35,6 +32,8 @@ for _, stream in ipairs(KEYS) do
             end
         end
         removed = removed + redis.call('XTRIM', stream, 'MINID', '=', low)
+    elseif not groups.err then
+        removed = removed + redis.call('XTRIM', stream, 'MINID', '=', ARGV[2])
     end
 end
 return removed

@@ -1,0 +1,47 @@
+"""`/metrics` of a process that serves nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from onefold.apps.server import listen
+from onefold.settings import Settings
+from onefold.wiring_events import METRICS_TYPE, Meters, scraped
+
+
+class _Beside(uvicorn.Server):
+    """A server beside a worker, which has its own idea of what a signal means."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def metrics_served(settings: Settings, meters: Meters, *, port: int) -> AsyncIterator[str]:
+    """
+    Answer `GET /metrics` beside the block, on the host of *settings*; the address.
+
+    Raises:
+        InvalidSetting: the port cannot be had.
+    """
+
+    async def answer(_: Request) -> Response:
+        return Response(await scraped(meters), media_type=METRICS_TYPE)
+
+    app = Starlette(routes=[Route("/metrics", answer)])
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
+    with listen(settings.model_copy(update={"port": port})) as (socket, url):
+        server = _Beside(config)
+        serving = asyncio.create_task(server.serve(sockets=[socket]))
+        try:
+            yield f"{url}/metrics"
+        finally:
+            server.should_exit = True
+            await serving

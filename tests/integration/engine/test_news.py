@@ -1,0 +1,146 @@
+"""A relay hears of what waits: at once in its process, by NOTIFY from others, else by its poll."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.transport import SqlTransport
+from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.core.envelope import Event
+from onefold.core.wire import decode
+from onefold.ports.transport import Subscription
+from onefold.settings import Settings
+from onefold.wiring import Installation, build, running, standing_by
+
+WAIT_S = 15.0
+TOPIC = "lesson.ended"
+
+
+def installed(url: str) -> Installation:
+    """A process over *url* whose relay would not look by itself during a test."""
+    return build(Settings(database_url=SecretStr(url), relay_poll_s=3600, purge_every_s=3600))
+
+
+class Reader:
+    """Whoever reads the topic on the other side."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+
+    async def next(self, count: int = 1) -> list[int]:
+        """The numbers of the next *count* events."""
+        found: list[int] = []
+        async with asyncio.timeout(WAIT_S):
+            while len(found) < count:
+                received = await self.subscription.receive(max_messages=9, wait_s=WAIT_S)
+                found += [decode(m.value or b"", m.headers).data["n"] for m in received]
+        return found
+
+
+@asynccontextmanager
+async def reading(url: str) -> AsyncIterator[Reader]:
+    """A reader that has joined."""
+    uow = SqlUnitOfWork(Database(url))
+    transport = SqlTransport(uow, partitions=1)
+    try:
+        yield Reader(await transport.subscribe("readers", [TOPIC]))
+    finally:
+        await transport.aclose()
+        await uow.aclose()
+
+
+async def publish(onefold: Installation, number: int) -> None:
+    """Commit an event of that number."""
+    facts = {"source": "s", "now": onefold.clock.now(), "random": Random(number).randbytes}
+    async with onefold.uow.begin() as tx:
+        await tx.publish(Event.new(TOPIC, {"n": number}, **facts), now=onefold.clock.now())  # type: ignore[arg-type]
+
+
+async def test_a_commit_here_wakes_the_relay_here(database_url: str) -> None:
+    """What is published is sent at once: nobody waits for the poll."""
+    onefold = installed(database_url)
+    async with reading(database_url) as reader, running(onefold):
+        await publish(onefold, 1)
+        assert await reader.next() == [1]
+        await publish(onefold, 2)
+        assert await reader.next() == [2]
+    await onefold.aclose()
+
+
+async def _listeners(admin: asyncpg.Connection) -> set[int]:
+    rows = await admin.fetch(
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    )
+    return {row["pid"] for row in rows}
+
+
+async def _listening(admin: asyncpg.Connection, *but: int) -> set[int]:
+    """The backends that listen, once there is another than *but*."""
+    async with asyncio.timeout(WAIT_S):
+        while not (found := await _listeners(admin) - {*but}):
+            pass
+    return found
+
+
+@pytest.fixture
+async def admin(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(postgres_url)
+    yield connection
+    await connection.close()
+
+
+async def test_a_commit_elsewhere_is_heard(postgres_url: str, admin: asyncpg.Connection) -> None:
+    """A process without a relay rings for those that have one."""
+    serving, working = installed(postgres_url), installed(postgres_url)
+    async with reading(postgres_url) as reader, running(working), standing_by(serving):
+        await _listening(admin)
+        await publish(serving, 1)
+        assert await reader.next() == [1]
+    await serving.aclose()
+    await working.aclose()
+
+
+async def test_a_relay_listens_again_when_it_lost_its_connection(
+    postgres_url: str, admin: asyncpg.Connection
+) -> None:
+    """What was rung while nobody listened is looked for when somebody does again."""
+    serving, working = installed(postgres_url), installed(postgres_url)
+    async with reading(postgres_url) as reader, running(working), standing_by(serving):
+        first = await _listening(admin)
+        await admin.execute("SELECT pg_terminate_backend($1)", next(iter(first)))
+        await publish(serving, 1)  # most likely heard by nobody
+        assert await reader.next() == [1]
+        await _listening(admin, *first)
+        await publish(serving, 2)
+        assert await reader.next() == [2]
+    await serving.aclose()
+    await working.aclose()
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "postgresql://onefold:x@127.0.0.1:9/none", "sqlite:////nowhere/at/all.db"]
+)
+def test_a_server_without_a_database_says_only_that(url: str) -> None:
+    """One line and exit code 1; that it serves is said when it does."""
+    ended = subprocess.run(
+        [sys.executable, "-c", "from onefold.apps.cli.main import main; main()", "serve"],
+        env=os.environ | {"ONEFOLD_DATABASE_URL": url, "ONEFOLD_PORT": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("onefold: ")
+    assert ended.stderr.count("\n") == 1
