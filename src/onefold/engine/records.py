@@ -16,6 +16,7 @@ from onefold.engine.idempotent import AsyncConfirm, idempotent_consumer
 from onefold.engine.outcome import Applied, EventBusy, HeldElsewhere, LeaseLost, Repeated
 from onefold.engine.spec import ConsumerSpec
 from onefold.errors import (
+    CommitUnknown,
     ConstraintViolated,
     IllegalTransition,
     InvalidSetting,
@@ -181,7 +182,10 @@ class AtWatermark(InboxFirst):
         async with self._uow.begin() as tx:
             new = await self._pass(tx, part)  # first: a second worker waits here, not later
             await run(tx, part, new)
-        return [Claimed.FIRST if i in new else Claimed.REPEATED for i in range(len(part))]
+        verdicts = [Claimed.REPEATED] * len(part)
+        for i in new:
+            verdicts[i] = Claimed.FIRST
+        return verdicts
 
     async def give_up(self, tx: Transaction, delivery: Delivery) -> bool:
         """See `InboxFirst`."""
@@ -198,7 +202,7 @@ class AtWatermark(InboxFirst):
         seen = await self._marks.held(tx, name, places)
         reached = dict(seen)
         new = [i for i, delivery in enumerate(part) if _rises(reached, delivery)]
-        for partition in sorted(reached.keys() & places):
+        for partition in sorted(reached):
             before, to = seen.get(partition), reached[partition]
             if before != to and not await self._marks.advance(
                 tx, name, partition, seen=before, to=to, now=now
@@ -257,7 +261,7 @@ class Leased(InboxFirst):
             outcome = await self._guarded(delivery.event, delivery, run)
         except LeaseLost:
             raise Held(self._around.clock.now()) from None
-        except (Unavailable, Unsupported) as error:
+        except (Unavailable, CommitUnknown, Unsupported) as error:
             # The guard's, with on_guard_down="fail"; the handler's store's; an event published.
             raise HandlerFailed(0, error) from error
         if isinstance(outcome, HeldElsewhere):
