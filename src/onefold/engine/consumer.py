@@ -288,6 +288,8 @@ class Consumer:
         await self._count_start(delivery)
         if delivery.attempt <= self.spec.max_attempts:
             return True
+        if await self._patiently(lambda: self._record.has(delivery)):
+            return True  # its workers died of something else; its turn ends as a repeat
         detail = f"begun {delivery.attempt - 1} times and never ended"
         await self._park(delivery, "killed_its_worker", detail)
         return False

@@ -20,18 +20,20 @@ from onefold.errors import (
     ConstraintViolated,
     IllegalTransition,
     InvalidSetting,
+    SchemaOutdated,
     StoreContended,
     StoreFailed,
     Unavailable,
     Unsupported,
 )
-from onefold.ports.guard import Guard
+from onefold.ports.guard import Claim, ClaimKey, Guard, Lease
 from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Claimed, Transaction, UnitOfWork
 from onefold.ports.watermarks import Watermarks
 
-# Only the commit told: a deferred constraint, or an error that a handler swallowed.
-TOLD_BY_THE_COMMIT = (ConstraintViolated, StoreFailed, IllegalTransition)
+# Told after the handlers: by a constraint that waits for the commit, by what was held back
+# until then, or by an error that a handler swallowed.
+TOLD_BY_THE_COMMIT = (ConstraintViolated, StoreFailed, SchemaOutdated, IllegalTransition)
 
 
 class HandlerFailed(Exception):
@@ -102,9 +104,21 @@ class InboxFirst:
         """
         return True
 
+    async def has(self, delivery: Delivery) -> bool:
+        """Whether it need not be run any more; a question only."""
+        return await self._has_any([delivery])
+
     def order_key(self, delivery: Delivery) -> object:
         """Deliveries with equal ones are applied in the order of their arrival."""
         return delivery.order_key
+
+    async def _has_any(self, part: Sequence[Delivery]) -> bool:
+        verdicts: Sequence[Claimed] = ()
+        with suppress(_TakeBack):  # what was asked must not stay claimed
+            async with self._uow.begin() as tx:
+                verdicts = await self._claim(tx, part)
+                raise _TakeBack
+        return _any_repeated(verdicts)
 
     async def _claim(self, tx: Transaction, part: Sequence[Delivery]) -> Sequence[Claimed]:
         claims = [delivery.claim for delivery in part]
@@ -129,7 +143,7 @@ class InboxLast(InboxFirst):
             return await super().apply(part, run)
         except (HandlerFailed, *TOLD_BY_THE_COMMIT):
             # A repeat may fail because its effect is there; that is no failure to be counted.
-            if not await self._has_repeats(part):
+            if not await self._has_any(part):
                 raise
             return await super().apply(part, run)
 
@@ -139,15 +153,6 @@ class InboxLast(InboxFirst):
         if _any_repeated(verdicts):
             raise _TakeBack
         return verdicts
-
-    async def _has_repeats(self, part: Sequence[Delivery]) -> bool:
-        """Whether the inbox knows any of *part*; a question only, that leaves no claim."""
-        verdicts: Sequence[Claimed] = ()
-        with suppress(_TakeBack):
-            async with self._uow.begin() as tx:
-                verdicts = await self._claim(tx, part)
-                raise _TakeBack
-        return _any_repeated(verdicts)
 
 
 class _TakeBack(Exception):
@@ -190,6 +195,13 @@ class AtWatermark(InboxFirst):
     async def give_up(self, tx: Transaction, delivery: Delivery) -> bool:
         """See `InboxFirst`."""
         return bool(await self._pass(tx, [delivery]))
+
+    async def has(self, delivery: Delivery) -> bool:
+        """See `InboxFirst`."""
+        message = delivery.message
+        async with self._uow.read() as tx:
+            held = await self._marks.held(tx, self._spec.name, [message.partition])
+        return message.position <= held.get(message.partition, -1)
 
     def order_key(self, delivery: Delivery) -> object:
         """The partition: a mark cannot say that one message before it is still open."""
@@ -234,6 +246,7 @@ class Leased(InboxFirst):
         self, spec: ConsumerSpec, uow: UnitOfWork, around: Surroundings, guard: Guard
     ) -> None:
         super().__init__(spec, uow, around)
+        self._guard = guard
         self._guarded = idempotent_consumer(
             guard,
             name=spec.name,
@@ -269,6 +282,17 @@ class Leased(InboxFirst):
         if isinstance(outcome, Applied):
             return [Claimed.FIRST]
         return [Claimed.REPEATED if isinstance(outcome, Repeated) else Claimed.CONFLICT]
+
+    async def has(self, delivery: Delivery) -> bool:
+        """See `InboxFirst`; what another worker is at need not be run here either."""
+        key = ClaimKey(self._spec.name, "", delivery.claim.event_id)
+        asked = [Claim(key, delivery.claim.fingerprint)]
+        owner, now = self._around.random(16).hex(), self._around.clock.now()
+        (verdict,) = await self._guard.claim(asked, owner=owner, now=now, lease=self._spec.lease)
+        if not isinstance(verdict, Lease):
+            return True
+        await self._guard.release([verdict], now=now)
+        return False
 
     async def replay(self, delivery: Delivery, run: Run, then: Then) -> None:
         """See `InboxFirst`; dying before *then* replays again, and finds it repeated."""
