@@ -5,6 +5,7 @@ A poll's messages are split into lanes by key, each lane a transaction of its ow
 connection of its own. In a lane all messages share one commit, without savepoints. When one
 fails, the lane is rolled back and split until the failing message stands alone: it is
 counted, and retried or parked. Later messages of its key wait for it; other keys go on.
+How it is recorded that a message was applied is the matter of `engine.records`.
 
 What dies where:
 - before the commit: nothing was recorded, everything comes again;
@@ -97,10 +98,6 @@ class Consumer:
         self._around, self._poll_s = around, poll_s
         self._waiting: dict[object, deque[Delivery]] = {}
         self._paused: set[Partition] = set()
-
-    @property
-    def _isolated(self) -> bool:
-        return self.spec.isolated or self._record.alone
 
     @property
     def waiting(self) -> int:
@@ -250,7 +247,8 @@ class Consumer:
     def _batches(self, lane: Sequence[Delivery]) -> list[list[Delivery]]:
         """Runs of deliveries that may share a transaction; the others each by itself."""
         batches: list[list[Delivery]] = []
-        for alone, run in groupby(lane, key=lambda d: d.alone or self._isolated):
+        isolated = self.spec.isolated or self._record.alone
+        for alone, run in groupby(lane, key=lambda d: d.alone or isolated):
             together = list(run)
             batches += [[d] for d in together] if alone else [together]
         return batches
@@ -294,7 +292,7 @@ class Consumer:
         await self._count_start(delivery)
         if delivery.attempt <= self.spec.max_attempts:
             return True
-        if await self._patiently(lambda: self._record.knows([delivery])):
+        if await self._patiently(lambda: self._record.has(delivery)):
             return True  # its workers died of something else; its turn ends as a repeat
         detail = f"begun {delivery.attempt - 1} times and never ended"
         await self._park(delivery, "killed_its_worker", detail)
@@ -409,7 +407,8 @@ class Consumer:
             self._wait_and_retry(delivery)
             return False
         if verdict is Verdict.DROP:
-            self.counts.dropped += await self._give_up(delivery)
+            given_up = await self._give_up(delivery)
+            self.counts.dropped += given_up
             return True
         await self._park(delivery, _reason(error), str(error))
         return True
@@ -452,7 +451,8 @@ class Consumer:
             parked_at=self._around.clock.now(),
         )
 
-        self.counts.parked += await self._give_up(delivery, letter)
+        given_up = await self._give_up(delivery, letter)  # first: other lanes count meanwhile
+        self.counts.parked += given_up
 
     async def _give_up(self, delivery: Delivery, letter: DeadLetter | None = None) -> bool:
         """Let a message go, keeping *letter* of it; False when it was applied meanwhile."""

@@ -5,10 +5,10 @@ What it says is done was committed before it was told so, and may be believed. W
 it says, and while it says nothing, the inbox is asked as if there were no front.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from onefold.core.clock import Clock
@@ -17,11 +17,15 @@ from onefold.errors import Broken, Unavailable
 from onefold.ports.guard import Claim, ClaimKey, Confirmation, Done, Guard, Lease
 from onefold.ports.unit_of_work import Claimed
 
+log = logging.getLogger("onefold.consumer")
+
 T = TypeVar("T")
 KeepFor = Callable[[str], timedelta]  # by event type
 
 # They exclude nobody: a lease only carries what is taught after the commit.
 LEASE: Final = timedelta(minutes=5)
+# How long a front that did not answer is left alone: asking costs its time to fail.
+REST: Final = timedelta(seconds=10)
 
 
 class Front:
@@ -36,17 +40,17 @@ class Front:
     ) -> None:
         self._guard, self._consumer, self._owner = guard, consumer, owner
         self._clock, self._keep_for = clock, keep_for
+        self._rests_until: datetime | None = None
 
     async def repeats(self, batch: Sequence[Delivery]) -> Mapping[Delivery, Claimed]:
         """Those of *batch* that were applied before, as far as the front remembers."""
         events = [delivery for delivery in batch if delivery.event is not None]
         claims = {self._key(d): Claim(self._key(d), d.claim.fingerprint) for d in events}
-        if not claims:
+        now = self._clock.now()
+        if not claims or (self._rests_until is not None and now < self._rests_until):
             return {}
-        asked = self._guard.claim(
-            list(claims.values()), owner=self._owner, now=self._clock.now(), lease=LEASE
-        )
-        told = {verdict.key: verdict for verdict in await _or_nothing(asked) or ()}
+        asked = self._guard.claim(list(claims.values()), owner=self._owner, now=now, lease=LEASE)
+        told = {verdict.key: verdict for verdict in await self._or_nothing(asked) or ()}
         found = {}
         for delivery in events:
             verdict = told.get(self._key(delivery))
@@ -65,14 +69,16 @@ class Front:
                 done[keep][delivery.front.key] = Confirmation(delivery.front)
         for keep, each in done.items():
             confirmations, now = list(each.values()), self._clock.now()
-            await _or_nothing(self._guard.confirm(confirmations, now=now, keep=keep))
+            await self._or_nothing(self._guard.confirm(confirmations, now=now, keep=keep))
 
     def _key(self, delivery: Delivery) -> ClaimKey:
         return ClaimKey(self._consumer, "", delivery.claim.event_id)
 
-
-async def _or_nothing(answer: Awaitable[T]) -> T | None:
-    """The front's answer; an outage of it is no outage."""
-    with suppress(Unavailable, Broken):
-        return await answer
-    return None
+    async def _or_nothing(self, answer: Awaitable[T]) -> T | None:
+        """The front's answer; an outage of it is no outage."""
+        try:
+            return await answer
+        except (Unavailable, Broken) as error:
+            log.warning("%s goes on without its front: %s", self._consumer, error)
+            self._rests_until = self._clock.now() + REST
+            return None

@@ -16,6 +16,7 @@ from onefold.engine.idempotent import AsyncConfirm, idempotent_consumer
 from onefold.engine.outcome import Applied, EventBusy, HeldElsewhere, LeaseLost, Repeated
 from onefold.engine.spec import ConsumerSpec
 from onefold.errors import (
+    CommitUnknown,
     ConstraintViolated,
     IllegalTransition,
     InvalidSetting,
@@ -25,13 +26,13 @@ from onefold.errors import (
     Unavailable,
     Unsupported,
 )
-from onefold.ports.guard import Guard
+from onefold.ports.guard import Claim, ClaimKey, Guard, Lease
 from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Claimed, Transaction, UnitOfWork
 from onefold.ports.watermarks import Watermarks
 
-# Told after the handlers: by an insert held back, by a constraint that waits for the commit,
-# or by an error that a handler swallowed.
+# Told after the handlers: by a constraint that waits for the commit, by what was held back
+# until then, or by an error that a handler swallowed.
 TOLD_BY_THE_COMMIT = (ConstraintViolated, StoreFailed, SchemaOutdated, IllegalTransition)
 
 
@@ -103,21 +104,21 @@ class InboxFirst:
         """
         return True
 
-    async def knows(self, part: Sequence[Delivery]) -> bool:
-        """Whether any of *part* was applied before; a question only, that leaves no record."""
-        known = False
-        with suppress(_TakeBack):
-            async with self._uow.begin() as tx:
-                known = await self._any_applied(tx, part)
-                raise _TakeBack
-        return known
+    async def has(self, delivery: Delivery) -> bool:
+        """Whether it need not be run any more; a question only."""
+        return await self._has_any([delivery])
 
     def order_key(self, delivery: Delivery) -> object:
         """Deliveries with equal ones are applied in the order of their arrival."""
         return delivery.order_key
 
-    async def _any_applied(self, tx: Transaction, part: Sequence[Delivery]) -> bool:
-        return _any_repeated(await self._claim(tx, part))
+    async def _has_any(self, part: Sequence[Delivery]) -> bool:
+        verdicts: Sequence[Claimed] = ()
+        with suppress(_TakeBack):  # what was asked must not stay claimed
+            async with self._uow.begin() as tx:
+                verdicts = await self._claim(tx, part)
+                raise _TakeBack
+        return _any_repeated(verdicts)
 
     async def _claim(self, tx: Transaction, part: Sequence[Delivery]) -> Sequence[Claimed]:
         claims = [delivery.claim_for(self._spec.keep_for) for delivery in part]
@@ -142,7 +143,7 @@ class InboxLast(InboxFirst):
             return await super().apply(part, run)
         except (HandlerFailed, *TOLD_BY_THE_COMMIT):
             # A repeat may fail because its effect is there; that is no failure to be counted.
-            if not await self.knows(part):
+            if not await self._has_any(part):
                 raise
             return await super().apply(part, run)
 
@@ -186,18 +187,25 @@ class AtWatermark(InboxFirst):
         async with self._uow.begin() as tx:
             new = await self._pass(tx, part)  # first: a second worker waits here, not later
             await run(tx, part, new)
-        return [Claimed.FIRST if i in new else Claimed.REPEATED for i in range(len(part))]
+        verdicts = [Claimed.REPEATED] * len(part)
+        for i in new:
+            verdicts[i] = Claimed.FIRST
+        return verdicts
 
     async def give_up(self, tx: Transaction, delivery: Delivery) -> bool:
         """See `InboxFirst`."""
         return bool(await self._pass(tx, [delivery]))
 
+    async def has(self, delivery: Delivery) -> bool:
+        """See `InboxFirst`."""
+        message = delivery.message
+        async with self._uow.read() as tx:
+            held = await self._marks.held(tx, self._spec.name, [message.partition])
+        return message.position <= held.get(message.partition, -1)
+
     def order_key(self, delivery: Delivery) -> object:
         """The partition: a mark cannot say that one message before it is still open."""
         return delivery.message.partition
-
-    async def _any_applied(self, tx: Transaction, part: Sequence[Delivery]) -> bool:
-        return len(await self._pass(tx, part)) < len(part)
 
     async def _pass(self, tx: Transaction, part: Sequence[Delivery]) -> Sequence[int]:
         """Move the marks past *part*; the indices of what they had not passed before."""
@@ -206,7 +214,7 @@ class AtWatermark(InboxFirst):
         seen = await self._marks.held(tx, name, places)
         reached = dict(seen)
         new = [i for i, delivery in enumerate(part) if _rises(reached, delivery)]
-        for partition in sorted(reached.keys() & places):
+        for partition in sorted(reached):
             before, to = seen.get(partition), reached[partition]
             if before != to and not await self._marks.advance(
                 tx, name, partition, seen=before, to=to, now=now
@@ -238,6 +246,7 @@ class Leased(InboxFirst):
         self, spec: ConsumerSpec, uow: UnitOfWork, around: Surroundings, guard: Guard
     ) -> None:
         super().__init__(spec, uow, around)
+        self._guard = guard
         self._guarded = idempotent_consumer(
             guard,
             name=spec.name,
@@ -265,7 +274,7 @@ class Leased(InboxFirst):
             outcome = await self._guarded(delivery.event, delivery, run)
         except LeaseLost:
             raise Held(self._around.clock.now()) from None
-        except (Unavailable, Unsupported) as error:
+        except (Unavailable, CommitUnknown, Unsupported) as error:
             # The guard's, with on_guard_down="fail"; the handler's store's; an event published.
             raise HandlerFailed(0, error) from error
         if isinstance(outcome, HeldElsewhere):
@@ -274,15 +283,22 @@ class Leased(InboxFirst):
             return [Claimed.FIRST]
         return [Claimed.REPEATED if isinstance(outcome, Repeated) else Claimed.CONFLICT]
 
+    async def has(self, delivery: Delivery) -> bool:
+        """See `InboxFirst`; what another worker is at need not be run here either."""
+        key = ClaimKey(self._spec.name, "", delivery.claim.event_id)
+        asked = [Claim(key, delivery.claim.fingerprint)]
+        owner, now = self._around.random(16).hex(), self._around.clock.now()
+        (verdict,) = await self._guard.claim(asked, owner=owner, now=now, lease=self._spec.lease)
+        if not isinstance(verdict, Lease):
+            return True
+        await self._guard.release([verdict], now=now)
+        return False
+
     async def replay(self, delivery: Delivery, run: Run, then: Then) -> None:
         """See `InboxFirst`; dying before *then* replays again, and finds it repeated."""
         await self.apply([delivery], run)
         async with self._uow.begin() as tx:
             await then(tx)
-
-    async def knows(self, part: Sequence[Delivery]) -> bool:
-        """False: the guard is asked when a lease is; a replay finds out what was confirmed."""
-        return False
 
     async def _under_lease(
         self, _: object, delivery: Delivery, run: Run, *, confirm: AsyncConfirm

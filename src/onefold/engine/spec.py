@@ -1,6 +1,6 @@
 """A consumer as its author declares it; a combination that cannot hold is refused at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -8,18 +8,14 @@ from typing import Final, Literal, get_args
 
 from onefold.core.backoff import Backoff
 from onefold.engine.delivery import Handler
+from onefold.engine.idempotent import KEEP, LEASE, Keep, OnGuardDown
 from onefold.errors import InvalidSetting
 from onefold.ports.guard import Guard
 from onefold.ports.transport import TransportFeatures
-from onefold.ports.unit_of_work import KEEP
 from onefold.ports.unprotected import UnprotectedLog
 
 RecordMode = Literal["transaction", "optimistic", "lease", "watermark"]
 WhenBusy = Literal["wait", "skip", "reject"]
-OnGuardDown = Literal["wait", "fail", "process"]
-Keep = timedelta | Mapping[str, timedelta]
-
-LEASE: Final = timedelta(seconds=30)
 
 
 class Verdict(Enum):

@@ -297,6 +297,22 @@ async def test_a_front_that_forgot_or_is_away_changes_nothing(world: World) -> N
     assert sorted(await world.effects()) == [0, 1, 2]
 
 
+async def test_a_front_that_is_away_is_left_alone_for_a_while(elsewhere: World) -> None:
+    """Its time to fail is not paid at every poll."""
+    front = Away(claims=9)
+    consumer = await elsewhere.consumer(elsewhere.note, front=front)
+    for number in range(3):
+        await send(elsewhere.transport, event(elsewhere.clock, number))
+        await consumer.step()
+    asked = 9 - front.claims
+    elsewhere.clock.advance(timedelta(seconds=11))
+    await send(elsewhere.transport, event(elsewhere.clock, 3))
+    await consumer.step()
+
+    assert (asked, 9 - front.claims) == (1, 2)
+    assert await elsewhere.effects() == [0, 1, 2, 3]
+
+
 async def test_a_front_says_done_of_nothing_that_was_not_committed(elsewhere: World) -> None:
     """What failed or was parked is not taught: its replay must find it open."""
     front = MemoryGuard()

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import insert, text
 from tests.integration.engine.test_consumer import World, effects, event, send
 
+from onefold.adapters.memory.guard import MemoryGuard
 from onefold.adapters.memory.transport import FEATURES
 from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
@@ -82,6 +83,31 @@ async def test_what_the_broker_delivers_again_has_one_effect(world: World, recor
     assert sorted(await world.effects()) == [0, 1, 2, 3, 4]
     assert another.counts.repeated >= 1
     assert (another.counts.retried, another.counts.parked) == (0, 0)
+
+
+@pytest.mark.parametrize("record", [*IN_TRANSACTION, "lease"])
+async def test_what_was_applied_is_not_parked_for_the_deaths_after_it(
+    world: World, record: str
+) -> None:
+    """Its workers died of something else, again and again, before the broker heard of it."""
+    told = []
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        told.append(event.data["n"])
+        if record != "lease":
+            await world.note(event, tx)
+
+    options: dict[str, Any] = {"record": record, "max_attempts": 2}
+    options |= {"guard": MemoryGuard()} if record == "lease" else {}
+    await send(world.transport, event(world.clock, 1))
+    for _ in range(5):
+        await dies_before_settling(world, handler, **options)
+
+    last = await world.consumer(handler, **options)
+    await last.drain()
+
+    assert (set(told), await world.ledger.letters()) == ({1}, [])
+    assert (last.counts.repeated, last.counts.parked) == (1, 0)
 
 
 @in_every_transaction
