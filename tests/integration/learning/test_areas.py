@@ -513,6 +513,31 @@ async def test_a_hundred_at_once_never_overspend(database_url: str, clock: Manua
         assert (standing["reserved"], standing["left"]) == (Decimal(10), Decimal(0))
 
 
+async def test_a_reservations_id_belongs_to_one_learner(
+    database_url: str, clock: ManualClock
+) -> None:
+    """Of two learners with budgets of their own who reserve under one id at once, one gets it."""
+    async with servers(database_url, 2, clock) as many:
+        school = await new_school(many[0])
+        students = [await budgeted(many[0], school, "100") for _ in range(2)]
+        ids = [uuid4() for _ in range(10)]
+
+        outcomes = [
+            await asyncio.gather(
+                *(
+                    one.learning.budgets.reserve(school.service, student, id_, "1")
+                    for one, student in zip(many, students, strict=True)
+                ),
+                return_exceptions=True,
+            )
+            for id_ in ids
+        ]
+
+        assert [{type(o) for o in pair} for pair in outcomes] == [{dict, Conflict}] * len(ids)
+        standing = [await many[0].learning.budgets.budgets(school.service, s) for s in students]
+        assert sum(budget["reserved"] for (budget,) in standing) == len(ids)
+
+
 async def test_reserve_settle_release_count_once(onefold: Installation, school: School) -> None:
     """Each step again is as once; money is exact to the ninth decimal."""
     budgets = onefold.learning.budgets
