@@ -338,6 +338,18 @@ async def test_cards_travel_through_ankis_format(
         await reviews.import_csv(school.service, taker, "#columns:Word\nx\n")
 
 
+async def test_a_file_of_cards_is_bounded(onefold: Installation, school: School) -> None:
+    """One that would hold every other writer up for long is refused whole."""
+    reviews, student = onefold.learning.reviews, uuid4()
+    lines = "".join(f"palabra {n},word {n}\n" for n in range(20_001))
+
+    with pytest.raises(InvalidInput, match="20000 lines"):
+        await reviews.import_csv(school.service, student, lines, language="es")
+
+    report = await reviews.import_csv(school.service, student, lines[:16], language="es")
+    assert report.created == 1
+
+
 # --- content -----------------------------------------------------------------------------
 
 
