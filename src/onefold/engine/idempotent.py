@@ -634,7 +634,7 @@ class _Consumer:
         run.stage = _Stage.UNPROTECTED
         try:
             await cast("UnprotectedLog", self._unprotected).note(event)
-        except Unavailable as down:
+        except OnefoldError as down:  # also a broken one: the effect is there all the same
             log.critical("unprotected and not written down: %s (%s)", event, down)
 
     async def _release(self, run: _Run) -> bool:

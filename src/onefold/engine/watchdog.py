@@ -56,8 +56,9 @@ class Watch:
             self.over = True
 
     def end(self) -> None:
-        """In the loop: the handler is over."""
+        """In the loop: the handler is over. What is left waits in the heap, and holds nothing."""
         self.over = True
+        self._renew = _renew_no_more
         if self._renewal is not None:
             self._renewal.cancel()
 
@@ -83,6 +84,10 @@ class Watch:
             self.name,
             where,
         )
+
+
+async def _renew_no_more() -> bool:
+    return False
 
 
 class Watchdog:

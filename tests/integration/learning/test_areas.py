@@ -338,6 +338,18 @@ async def test_cards_travel_through_ankis_format(
         await reviews.import_csv(school.service, taker, "#columns:Word\nx\n")
 
 
+async def test_a_file_of_cards_is_bounded(onefold: Installation, school: School) -> None:
+    """One that would hold every other writer up for long is refused whole."""
+    reviews, student = onefold.learning.reviews, uuid4()
+    lines = "".join(f"palabra {n},word {n}\n" for n in range(20_001))
+
+    with pytest.raises(InvalidInput, match="20000 lines"):
+        await reviews.import_csv(school.service, student, lines, language="es")
+
+    report = await reviews.import_csv(school.service, student, lines[:16], language="es")
+    assert report.created == 1
+
+
 # --- content -----------------------------------------------------------------------------
 
 
@@ -511,6 +523,31 @@ async def test_a_hundred_at_once_never_overspend(database_url: str, clock: Manua
         assert (len(admitted), len(refused)) == (10, 90)
         (standing,) = await many[0].learning.budgets.budgets(school.service, student)
         assert (standing["reserved"], standing["left"]) == (Decimal(10), Decimal(0))
+
+
+async def test_a_reservations_id_belongs_to_one_learner(
+    database_url: str, clock: ManualClock
+) -> None:
+    """Of two learners with budgets of their own who reserve under one id at once, one gets it."""
+    async with servers(database_url, 2, clock) as many:
+        school = await new_school(many[0])
+        students = [await budgeted(many[0], school, "100") for _ in range(2)]
+        ids = [uuid4() for _ in range(10)]
+
+        outcomes = [
+            await asyncio.gather(
+                *(
+                    one.learning.budgets.reserve(school.service, student, id_, "1")
+                    for one, student in zip(many, students, strict=True)
+                ),
+                return_exceptions=True,
+            )
+            for id_ in ids
+        ]
+
+        assert [{type(o) for o in pair} for pair in outcomes] == [{dict, Conflict}] * len(ids)
+        standing = [await many[0].learning.budgets.budgets(school.service, s) for s in students]
+        assert sum(budget["reserved"] for (budget,) in standing) == len(ids)
 
 
 async def test_reserve_settle_release_count_once(onefold: Installation, school: School) -> None:

@@ -25,7 +25,14 @@ from onefold.engine.outcome import (
     Outcome,
 )
 from onefold.engine.reconcile import reconcile
-from onefold.errors import InvalidEvent, InvalidSetting, StoreFailed, StoreUnavailable, Unsupported
+from onefold.errors import (
+    InvalidEvent,
+    InvalidSetting,
+    OnefoldError,
+    StoreFailed,
+    StoreUnavailable,
+    Unsupported,
+)
 from onefold.ports.guard import Claim, ClaimKey, Confirmation, Guard, Lease, Verdict
 from onefold.testing.clock import ManualClock
 
@@ -538,14 +545,17 @@ async def test_reconciling_names_what_may_have_been_doubled() -> None:
     assert len(await noted.unsettled(limit=10)) == 1
 
 
+@pytest.mark.parametrize(
+    "why", [StoreUnavailable("refused"), StoreFailed("no such table")], ids=["down", "broken"]
+)
 async def test_an_id_that_cannot_be_written_down_is_in_the_log(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, why: OnefoldError
 ) -> None:
-    """When the list of unprotected ids is out of reach too, the log has the id."""
+    """When the list of unprotected ids is out of reach or broken too, the log has the id."""
 
     class Down(MemoryUnprotectedLog):
         async def note(self, event: Any) -> None:
-            raise StoreUnavailable("refused")
+            raise why
 
     bench = Bench(on_guard_down="process", unprotected=Down())
     bench.guard.before["claim"] = 1

@@ -169,7 +169,8 @@ class BudgetService:
             for budget, span, _ in admitted:
                 await store.open_period(tx, caller.school_id, budget["id"], span)
             parts = [_hold(row, budget, span) for budget, span, _ in admitted]
-            await store.insert_reservation(tx, row, parts)
+            if not await store.insert_reservation(tx, row, parts):
+                raise Conflict("reservation", str(reservation_id))
             return _shown(row, admitted, now) | {"created": True}
 
         return await in_transaction(self._uow, work)

@@ -94,10 +94,12 @@ async def reservation(
 
 async def insert_reservation(
     tx: Transaction, row: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
-) -> None:
-    """Record a reservation and its holds."""
-    await tx.insert_new(reservations, [row])
+) -> bool:
+    """Record a reservation and its holds; False when its id is another's, of other budgets."""
+    if not await tx.insert_new(reservations, [row]):
+        return False
     await tx.insert_new(holds, parts)
+    return True
 
 
 async def holds_of(tx: Transaction, school_id: UUID, id_: UUID) -> Sequence[Row]:

@@ -22,6 +22,7 @@ from onefold.domains.learning.values import check_language, check_text, word_key
 MAX_WORD: Final = 200  # characters
 MAX_BACK: Final = 2000
 MAX_FORECAST_DAYS: Final = 366
+MAX_IMPORTED: Final = 20_000  # lines of a file: all other writers wait for them on SQLite
 
 
 class Source(StrEnum):

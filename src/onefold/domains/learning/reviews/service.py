@@ -24,7 +24,7 @@ from onefold.domains.learning.reviews.scheduling import (
     imported_memory,
 )
 from onefold.domains.learning.reviews.tables import reviews as reviews_table
-from onefold.domains.learning.values import MAX_COUNT, check_language, word_key
+from onefold.domains.learning.values import MAX_COUNT, check_language, word_key, wrong
 from onefold.errors import Conflict, InvalidInput, NotFound
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
@@ -221,7 +221,8 @@ class ReviewService:
             language: Of lines that name none.
 
         Raises:
-            InvalidInput: the file has no front column, or is no CSV. Nothing was recorded.
+            InvalidInput: the file has no front column, is no CSV, or has more than 20,000
+                lines. Nothing was recorded.
             NotFound: no such learner for this caller.
         """
         caller.require(Scope.LEARNING_WRITE)
@@ -229,6 +230,8 @@ class ReviewService:
         now = self._clock.now()
         rows: dict[UUID, dict[str, Any]] = {}
         for number, cells in anki.read(text):
+            if number > rules.MAX_IMPORTED:
+                raise wrong("body", "length", f"is over {rules.MAX_IMPORTED} lines: divide it")
             try:
                 row = _imported(caller.school_id, student_id, cells, language, now=now)
             except InvalidInput as error:
