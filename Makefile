@@ -82,6 +82,16 @@ bench-memory: $(READY) ## memory from 10 k to 1 M events stays flat; MEMORY_EVEN
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database sqlite
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database postgresql
 
+.venv-peers/.ready: benchmarks/peers/requirements.lock
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-peers
+	$(UV) pip sync --quiet --python .venv-peers/bin/python --require-hashes $<
+	@touch $@
+
+REMEMBER ?= 1000000
+bench-consume: $(READY) .venv-peers/.ready ## consuming beside the peers; REPS=, EVENTS=, REMEMBER=, KAFKA=, SAVE=1
+	@$(BIN)/python -m benchmarks.versus --reps $(REPS) --events $(EVENTS) --remember $(REMEMBER) \
+		$(if $(KAFKA),--kafka $(KAFKA)) $(if $(SAVE),--save)
+
 kafka: ## a real Kafka on loopback, port 9092 or KAFKA_PORT (needs mvn and Java 17)
 	@exec $(PYTHON) scripts/kafka/server.py --port $(or $(KAFKA_PORT),9092)
 
@@ -89,4 +99,4 @@ MINUTES ?= 2
 chaos: $(READY) ## workers, broker and database die while events pour in; MINUTES=, SEED=
 	@$(BIN)/python -m tests.acceptance.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory kafka chaos
+.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume kafka chaos

@@ -25,7 +25,16 @@ from typing import Any
 
 import asyncpg
 import redis.asyncio as redis
-from benchmarks.consume import SCHEMA, effects, measure, onefold, raw_batched
+from benchmarks.consume import (
+    SCHEMA,
+    Run,
+    effects,
+    measure,
+    onefold,
+    raw_batched,
+    raw_no_dedup,
+    raw_single,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from onefold.adapters.kafka.mock import MockCluster
@@ -225,13 +234,13 @@ async def remember(url: str, count: int) -> None:
     await connection.close()
 
 
-def floor(url: str, count: int) -> Rate:
-    """Raw asyncpg, batches of 100."""
+def by_hand(url: str, count: int, run: Run) -> Rate:
+    """What a user would write with asyncpg alone."""
 
-    async def run() -> float:
-        return await measure(url, made(count), raw_batched)
+    async def rate() -> float:
+        return await measure(url, made(count), run)
 
-    return run
+    return rate
 
 
 async def in_turns(ours: Rate, theirs: Rate, reps: int) -> dict[str, Any]:
@@ -256,8 +265,21 @@ async def compare(url: str, valkey: str, kafka: str, given: argparse.Namespace) 
     n, reps = given.events, given.reps
     slow = max(100, n // 10)  # peers that are slow get fewer, ours never more than n
     batch = on_postgres(url, n, "batch", max_batch=500)
+    single = on_postgres(url, n, "single", max_batch=500, concurrency=2)
     lines: dict[str, tuple[Rate, Rate]] = {
-        "batch handler / asyncpg floor": (batch, floor(url, n)),
+        "batch handler / asyncpg floor": (batch, by_hand(url, n, raw_batched)),
+        "per-event handler / a transaction an event, by hand": (
+            single,
+            by_hand(url, n, raw_single),
+        ),
+        "per-event handler / auto-commit, no dedup, by hand": (
+            single,
+            by_hand(url, n, raw_no_dedup),
+        ),
+        "isolated handler / a transaction an event, by hand": (
+            on_postgres(url, n, "single", max_batch=1000, concurrency=8, isolated=True),
+            by_hand(url, n, raw_single),
+        ),
         "batch handler / faststream-outbox": (batch, peer("outbox", url, "-", n)),
         "batch handler / DBOS": (batch, peer("dbos", url, "-", slow)),
         "Valkey streams + guard / FastStream + SET NX": (

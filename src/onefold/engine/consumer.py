@@ -225,14 +225,12 @@ class Consumer:
     # -- handling ------------------------------------------------------------------------
 
     async def _handle(self, deliveries: Sequence[Delivery]) -> None:
-        lanes: dict[int, list[Delivery]] = defaultdict(list)
-        for delivery in deliveries:
-            lanes[hash(self._record.order_key(delivery)) % self.spec.concurrency].append(delivery)
+        lanes = _lanes(deliveries, self._record.order_key, self.spec.concurrency)
         if len(lanes) == 1:
-            await self._run_lane(next(iter(lanes.values())))
+            await self._run_lane(lanes[0])
             return
         async with TaskGroup() as group:
-            for lane in lanes.values():
+            for lane in lanes:
                 group.create_task(self._run_lane(lane))
 
     async def _run_lane(self, lane: Sequence[Delivery]) -> None:
@@ -485,6 +483,25 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, Park):
         return error.reason
     return error.code if isinstance(error, OnefoldError) else type(error).__name__
+
+
+def _lanes(
+    deliveries: Sequence[Delivery], order_key: Callable[[Delivery], object], most: int
+) -> list[list[Delivery]]:
+    """
+    At most so many lanes, about equally long: the longest is waited for.
+
+    A key stays in one lane, in its order; a new one goes where the fewest are.
+    """
+    lanes: list[list[Delivery]] = [[] for _ in range(most)]
+    of_key: dict[object, list[Delivery]] = {}
+    for delivery in deliveries:
+        key = order_key(delivery)
+        lane = of_key.get(key)
+        if lane is None:
+            lane = of_key[key] = min(lanes, key=len)
+        lane.append(delivery)
+    return [lane for lane in lanes if lane]
 
 
 def _split(part: list[Delivery], culprit: int | None) -> list[list[Delivery]]:

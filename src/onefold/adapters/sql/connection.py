@@ -92,8 +92,8 @@ class Database:
         and write outside of any transaction (test_closing_rolls_back_what_is_open).
         """
         may_have_died = connection.engine.pool.size()  # type: ignore[attr-defined]
+        connection.sync_connection.begin()  # type: ignore[union-attr]  # nothing is sent
         while True:
-            await connection.begin()
             try:
                 await self.dialect.say(driver_of(connection), begin)
             except DRIVER_ERRORS as error:
@@ -102,6 +102,7 @@ class Database:
                 may_have_died -= 1
                 await connection.invalidate()
                 await connection.rollback()  # SQLAlchemy's own: no statement reaches a server
+                await connection.begin()  # connects
             else:
                 return
 
@@ -129,8 +130,14 @@ class Database:
             self._lent.add(connection)
             try:
                 yield connection
-            finally:
+            except BaseException:
                 self._lent.discard(connection)
+                await to_the_end(_give_back(connection))
+                raise
+            self._lent.discard(connection)
+            if self.dialect.GIVES_BACK_AT_ONCE:
+                connection.sync_connection.close()  # type: ignore[union-attr]
+            else:
                 await to_the_end(_give_back(connection))
         finally:
             free.release()

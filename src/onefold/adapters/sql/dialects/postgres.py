@@ -19,6 +19,7 @@ __all__ = [
     "BEGIN",
     "BEGIN_READ",
     "FEATURES",
+    "GIVES_BACK_AT_ONCE",
     "engines",
     "insert",
     "insert_new",
@@ -29,6 +30,7 @@ __all__ = [
 FEATURES = Features(name="postgresql", sql=True, parallel_writers=True, survives_process=True)
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+GIVES_BACK_AT_ONCE = True  # nothing is sent: its adapter sees no transaction of its own to end
 BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 _POOL_SIZE = 10

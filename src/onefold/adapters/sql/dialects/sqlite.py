@@ -22,6 +22,7 @@ __all__ = [
     "BEGIN",
     "BEGIN_READ",
     "FEATURES",
+    "GIVES_BACK_AT_ONCE",
     "engines",
     "insert",
     "insert_new",
@@ -32,6 +33,7 @@ __all__ = [
 FEATURES = Features(name="sqlite", sql=True, parallel_writers=False, survives_process=True)
 
 BEGIN = "BEGIN IMMEDIATE"  # take the write lock first: a later upgrade could not wait for it
+GIVES_BACK_AT_ONCE = False  # a rollback goes through the driver's thread
 BEGIN_READ = "BEGIN"
 
 # SQLITE_MAX_VARIABLE_NUMBER's default since 3.32 (its manual, "Limits").
