@@ -151,6 +151,11 @@ class SyncTransaction:
         self._inner, self._loop = inner, loop
         self.event, self.now = inner.event, inner.now
 
+    @property
+    def trace(self) -> Mapping[str, str]:
+        """See `HandlerTransaction.trace`."""
+        return self._inner.trace
+
     def execute(
         self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
     ) -> CursorResult[Any]:
