@@ -68,7 +68,8 @@ class Delivery:
     def claim_for(self, keep_for: Callable[[str], timedelta]) -> InboxClaim:
         """The same, with how long its record must stay."""
         assert self.event is not None  # noqa: S101 (undecodable ones are parked before)
-        return self.claim._replace(keep=keep_for(self.event.type))
+        event = self.event
+        return InboxClaim(event.identity, event.fingerprint(), keep_for(event.type))
 
 
 @dataclass(eq=False)
