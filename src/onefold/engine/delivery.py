@@ -76,7 +76,8 @@ class Delivery:
     def claim_for(self, keep_for: Callable[[str], timedelta]) -> InboxClaim:
         """The same, with how long its record must stay."""
         assert self.event is not None  # noqa: S101 (undecodable ones are parked before)
-        return self.claim._replace(keep=keep_for(self.event.type))
+        event = self.event
+        return InboxClaim(event.identity, event.fingerprint(), keep_for(event.type))
 
 
 @dataclass(eq=False)
@@ -173,6 +174,11 @@ class SyncTransaction:
     def __init__(self, inner: HandlerTransaction, loop: asyncio.AbstractEventLoop) -> None:
         self._inner, self._loop = inner, loop
         self.event, self.now, self.fence = inner.event, inner.now, inner.fence
+
+    @property
+    def trace(self) -> Mapping[str, str]:
+        """See `HandlerTransaction.trace`."""
+        return self._inner.trace
 
     def execute(
         self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None

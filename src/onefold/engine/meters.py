@@ -44,12 +44,14 @@ def of_worker(worker: Worker) -> Meter:
                 for name, consumer in worker.consumers.items()
             ),
             *_each("onefold_loop_errors_total", _ERRORS, "loop", worker.errors),
+            *_each("onefold_removed_total", _REMOVED, "kind", worker.removed),
         ]
 
     return meter
 
 
 _ERRORS = "Steps of a loop that failed; it went on"
+_REMOVED = "What was over and removed"
 _WAITING = "Messages that wait behind a failing one of their key"
 
 
@@ -101,7 +103,7 @@ def of_housekeeping(keeping: Housekeeping) -> Meter:
     """What was removed, by kind."""
 
     async def meter() -> Sequence[Measure]:
-        return _each("onefold_removed_total", "What was over and removed", "kind", keeping.removed)
+        return _each("onefold_removed_total", _REMOVED, "kind", keeping.removed)
 
     return meter
 

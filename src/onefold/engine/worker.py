@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +75,7 @@ class Worker:
         self._counts = {spec.name: Counts() for spec in specs}
         self.consumers: dict[str, Consumer] = {}
         self.errors: Counter[str] = Counter()  # of loops, by their names
+        self.removed: Mapping[str, int] = {}  # rows, by kind
 
     def start(self) -> None:
         """Begin; a worker that runs already goes on."""
@@ -125,6 +126,7 @@ class Worker:
             clock=parts.around.clock,
             topics=parts.relay.topics,
         )
+        self.removed = keeping.removed
         every_s = parts.keeps.every.total_seconds()
         warned = self._warn_of_short_keeps(parts.retention)
         return [self._repeat("housekeeping", keeping.step, every_s=every_s), warned]
@@ -195,6 +197,7 @@ class Worker:
         wake: asyncio.Event | None = None,
         every_s: float | None = None,
     ) -> None:
+        self.errors[name] += 0  # told from the start
         while not self._draining.is_set():
             try:
                 more = await step()

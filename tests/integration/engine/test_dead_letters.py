@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.integration.engine.test_consumer import World, event, send
+from tests.support import WatchedUnitOfWork
 from typer.testing import CliRunner
 
 from onefold.adapters.memory.outbox import MemoryOutbox
@@ -25,6 +26,8 @@ from onefold.errors import OnefoldError
 from onefold.ports.ledger import DeadLetter
 from onefold.ports.letters import Wanted
 from onefold.ports.transport import Outgoing, Partition
+from onefold.testing.clock import ManualClock
+from onefold.testing.crash.points import Crash
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -175,6 +178,32 @@ async def test_a_parked_message_goes_to_its_dead_topic(world: World) -> None:
     assert headers["ce_deadreason"] == b"undecodable"
     assert (headers["ce_deadtopic"], headers["ce_deadposition"]) == (b"orders.placed", b"0")
     assert "h" in headers["ce_onefoldextra"].decode()
+
+
+async def test_parking_and_telling_are_one(database_url: str, clock: ManualClock) -> None:
+    """A process that dies between them has done neither, and its successor does both."""
+
+    async def dies(call: str, _: Any) -> None:
+        if call == "publish":
+            raise Crash("here")
+
+    uow = SqlUnitOfWork(Database(database_url))
+    ledger = SqlLedger(uow)
+    world = World(clock, WatchedUnitOfWork(uow, dies), ledger)
+    mortal = await world.consumer(world.note, dlq=True)
+    await world.transport.publish([Outgoing(topic="orders.placed", key=None, value=b"\xff")])
+    with pytest.raises(Crash):
+        await mortal.step()
+    after_death = [*await ledger.letters(), *await SqlOutbox(uow).unsent(limit=9)]
+    await mortal._subscription.close()
+
+    world.uow = uow
+    heir = await world.consumer(world.note, dlq=True)
+    await heir.drain()
+
+    assert after_death == []
+    assert len(await ledger.letters()) == len(await SqlOutbox(uow).unsent(limit=9)) == 1
+    await uow.aclose()
 
 
 async def test_without_the_option_nothing_is_published(world: World) -> None:

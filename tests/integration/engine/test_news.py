@@ -11,13 +11,18 @@ from random import Random
 import asyncpg
 import pytest
 from pydantic import SecretStr
+from tests.support_kafka import FAST_GROUPS
+from tests.support_valkey import Valkey
 
+from onefold.adapters.kafka.mock import MockCluster
+from onefold.adapters.kafka.transport import KafkaTransport
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.transport import SqlTransport
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.adapters.valkey.transport import ValkeyTransport
 from onefold.core.envelope import Event
 from onefold.core.wire import decode
-from onefold.ports.transport import Subscription
+from onefold.ports.transport import Subscription, Transport
 from onefold.settings import Settings
 from onefold.wiring import Installation, build, running, standing_by
 
@@ -125,6 +130,38 @@ async def test_a_relay_listens_again_when_it_lost_its_connection(
         assert await reader.next() == [2]
     await serving.aclose()
     await working.aclose()
+
+
+@asynccontextmanager
+async def reading_from(broker: Transport) -> AsyncIterator[Reader]:
+    """A reader on a broker of its own."""
+    try:
+        yield Reader(await broker.subscribe("readers", [TOPIC]))
+    finally:
+        await broker.aclose()
+
+
+async def test_events_go_to_the_valkey_that_is_set(sqlite_url: str, valkey: Valkey) -> None:
+    """`ONEFOLD_VALKEY` alone decides it."""
+    onefold = build(Settings(database_url=SecretStr(sqlite_url), valkey=SecretStr(valkey.url)))
+    async with reading_from(ValkeyTransport(valkey.url)) as reader, running(onefold):
+        await publish(onefold, 7)
+        assert await reader.next() == [7]
+    await onefold.aclose()
+
+
+@pytest.mark.timeout(60)
+async def test_events_go_to_the_kafka_that_is_set(sqlite_url: str) -> None:
+    """`ONEFOLD_KAFKA` alone decides it."""
+    with MockCluster() as cluster:
+        cluster.create(TOPIC, 1)
+        settings = Settings(database_url=SecretStr(sqlite_url), kafka=cluster.bootstrap)
+        onefold = build(settings)
+        broker = KafkaTransport(cluster.bootstrap, options=FAST_GROUPS)
+        async with reading_from(broker) as reader, running(onefold):
+            await publish(onefold, 7)
+            assert await reader.next() == [7]
+        await onefold.aclose()
 
 
 @pytest.mark.parametrize(
