@@ -107,8 +107,8 @@ class Housekeeping:
             Kind.STARTS: keeps.starts,
             Kind.UNPROTECTED: keeps.claims,
         }
-        chores = {kind.value: self._remover(kind, age) for kind, age in ages.items()}
-        return {"inbox records": self._forget, "settled messages": self._trim, **chores}
+        chores = {kind.name.lower(): self._remover(kind, age) for kind, age in ages.items()}
+        return {"inbox": self._forget, "messages": self._trim, **chores}
 
     def _remover(self, kind: Kind, age: timedelta) -> Chore:
         async def remove(now: datetime) -> int:
