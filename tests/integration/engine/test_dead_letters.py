@@ -17,6 +17,7 @@ from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.letters import SqlLetters
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.adapters.sql.watermarks import SqlWatermarks
 from onefold.apps.cli.main import app
 from onefold.core.envelope import Event
 from onefold.engine.consumer import Park
@@ -189,7 +190,7 @@ async def test_parking_and_telling_are_one(database_url: str, clock: ManualClock
 
     uow = SqlUnitOfWork(Database(database_url))
     ledger = SqlLedger(uow)
-    world = World(clock, WatchedUnitOfWork(uow, dies), ledger)
+    world = World(clock, WatchedUnitOfWork(uow, dies), ledger, SqlWatermarks())
     mortal = await world.consumer(world.note, dlq=True)
     await world.transport.publish([Outgoing(topic="orders.placed", key=None, value=b"\xff")])
     with pytest.raises(Crash):
