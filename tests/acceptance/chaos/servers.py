@@ -1,9 +1,10 @@
 """A broker and a PostgreSQL of a run's own, which may die and come back on their data."""
 
 import os
+import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import create_server
 from tempfile import mkdtemp
@@ -74,8 +75,12 @@ class Postgres:
         pgexec("pg_ctl", how, bin_path=self._server.bin_path, user=self._server.system_user)
 
     def start(self) -> None:
-        """Start it, again on its data."""
-        self._server.ensure_postgres_running()
+        """Start it, again on its data; on a busy machine its recovery may take a while."""
+        for _ in range(5):
+            with suppress(subprocess.TimeoutExpired):
+                self._server.ensure_postgres_running()
+                return
+        raise AssertionError("PostgreSQL did not come back")
 
 
 @contextmanager

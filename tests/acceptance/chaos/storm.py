@@ -19,6 +19,7 @@ from onefold.ports.transport import Transport
 
 APP: Final = "tests.acceptance.chaos.app:app"
 STANDSTILL_S: Final = 60.0  # without any progress, what is missing is lost
+BEGIN_S: Final = 120.0  # for three processes to start beside others
 LEAVE_S: Final = 20.0  # for a drain
 
 
@@ -190,6 +191,6 @@ class Storm:
 
 
 async def _all_work(workers: Sequence[Worker]) -> None:
-    async with asyncio.timeout(STANDSTILL_S):
+    async with asyncio.timeout(BEGIN_S):
         for worker in workers:
             await worker.works.wait()
