@@ -12,7 +12,7 @@ from pathlib import Path
 from secrets import randbits
 
 from scripts.kafka.server import KafkaMissing, KafkaServer
-from tests.acceptance.chaos.servers import Broker, Kafka, postgres, valkey
+from tests.acceptance.chaos.servers import Kafka, Mortal, postgres, valkey
 from tests.acceptance.chaos.storm import Storm
 from tests.acceptance.support import tell
 
@@ -33,7 +33,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def kafka(home: Path) -> Iterator[Broker]:
+def kafka(home: Path) -> Iterator[Mortal]:
     """A real broker."""
     server = KafkaServer(home / "kafka")
     server.start()

@@ -89,4 +89,5 @@ class MemoryLedger:
 
 
 def _records(tx: Transaction) -> dict[str, Any]:
-    return tx.records  # type: ignore[attr-defined,no-any-return]  # the same adapter's, or one around it
+    """Of this adapter's transaction, or of one around it."""
+    return tx.records  # type: ignore[attr-defined,no-any-return]
