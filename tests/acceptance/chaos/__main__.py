@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -65,4 +66,6 @@ def _one(name: str, seed: int, lasts_s: float) -> int:
 
 
 if __name__ == "__main__":
+    for which in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the servers must not stay
+        signal.signal(which, signal.default_int_handler)
     sys.exit(main())
