@@ -265,7 +265,7 @@ async def compare(url: str, valkey: str, kafka: str, given: argparse.Namespace) 
     """Every line."""
     n, reps = given.events, given.reps
     slow = max(100, n // 10)  # peers that are slow get fewer, ours never more than n
-    batch = on_postgres(url, n, "batch", max_batch=500)
+    batch = on_postgres(url, n, "batch", max_batch=2000, concurrency=2)
     single = on_postgres(url, n, "single", max_batch=500, concurrency=2)
     lines: dict[str, tuple[Rate, Rate]] = {
         "batch handler / asyncpg floor": (batch, by_hand(url, n, raw_batched)),
