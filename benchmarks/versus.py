@@ -35,7 +35,8 @@ from benchmarks.consume import (
     raw_no_dedup,
     raw_single,
 )
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from onefold.adapters.kafka.mock import MockCluster
 from onefold.adapters.memory.transport import MemoryTransport
@@ -264,7 +265,7 @@ async def compare(url: str, valkey: str, kafka: str, given: argparse.Namespace) 
     """Every line."""
     n, reps = given.events, given.reps
     slow = max(100, n // 10)  # peers that are slow get fewer, ours never more than n
-    batch = on_postgres(url, n, "batch", max_batch=500)
+    batch = on_postgres(url, n, "batch", max_batch=2000, concurrency=2)
     single = on_postgres(url, n, "single", max_batch=500, concurrency=2)
     lines: dict[str, tuple[Rate, Rate]] = {
         "batch handler / asyncpg floor": (batch, by_hand(url, n, raw_batched)),
@@ -309,7 +310,7 @@ async def compare(url: str, valkey: str, kafka: str, given: argparse.Namespace) 
             urls.append(url.replace("/postgres?", f"/remember_{many}?"))
             await remember(urls[-1], many)
         name = f"{given.remember} remembered ids / 10000"
-        found[name] = await in_turns(*(remembering(u, n) for u in urls), reps)
+        found[name] = await in_turns(remembering(urls[0], n), remembering(urls[1], n), reps)
         show(name, found[name])
     return found
 

@@ -160,7 +160,13 @@ async def kafka(url: str, bootstrap: str, topic: str, count: int, *, dedup: bool
     left = Countdown(count)
     policy = AckPolicy.NACK_ON_ERROR if dedup else AckPolicy.ACK_FIRST
 
-    @broker.subscriber(topic, group_id="peer", ack_policy=policy, auto_offset_reset="earliest")
+    @broker.subscriber(
+        topic,
+        group_id="peer",
+        ack_policy=policy,
+        auto_offset_reset="earliest",
+        max_workers=1 if dedup else 8,  # more are allowed with ACK_FIRST alone
+    )
     async def handle(body: dict) -> None:
         if dedup:
             async with pool.acquire() as connection, connection.transaction():

@@ -33,7 +33,8 @@ class DeferredInserts:
 
     def __init__(self, tx: Transaction, *, hold: bool) -> None:
         self._tx, self._hold = tx, hold
-        self._held: PlainInsert | None = None
+        self._held: PlainInsert | None = None  # what the rows are for
+        self._rows: list[dict[str, Any]] = []
 
     async def execute(
         self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
@@ -43,17 +44,15 @@ class DeferredInserts:
         if plain is None:
             await self.write()
             return await self._tx.execute(statement, parameters)
-        held = self._held
-        if held is not None and held[:2] != plain[:2]:
+        if self._held is not None and self._held[:2] != plain[:2]:
             await self.write()
-            held = None
-        if held is None:
-            self._held = held = PlainInsert(plain.table, plain.columns, [])
-        held.rows.extend(map(dict, plain.rows))  # a handler may reuse its own
+        self._held = plain
+        self._rows += map(dict, plain.rows)  # a handler may reuse its own
         return Inserted(len(plain.rows))  # type: ignore[return-value]
 
     async def write(self) -> None:
         """Write what is held back. One round trip, none when there is nothing."""
-        held, self._held = self._held, None
+        held, rows = self._held, self._rows
+        self._held, self._rows = None, []
         if held is not None:
-            await self._tx.execute(insert(held.table), held.rows)
+            await self._tx.execute(insert(held.table), rows)

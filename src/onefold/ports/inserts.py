@@ -75,11 +75,11 @@ def plain_insert(
 
 def _own_row(statement: Insert) -> list[Mapping[str, Any]]:
     """The row of `insert(table).values(…)`; none when a value is more than a value."""
-    row = {}
+    row: dict[str, Any] = {}
     for column, bind in (statement._values or {}).items():  # noqa: SLF001 (no public way to ask)
         if type(bind) is not BindParameter or bind.callable or not bind.unique:
             return []
-        row[getattr(column, "key", column)] = bind.value
+        row[str(getattr(column, "key", column))] = bind.value
     return [row]
 
 

@@ -17,6 +17,7 @@ from onefold.adapters.tasks import to_the_end
 from onefold.errors import IllegalTransition, InvalidSetting, StoreContended, StoreUnavailable
 
 _DIALECTS: dict[str, ModuleType] = {"sqlite": sqlite, "postgresql": postgres}
+_NOT_ROLLED_BACK: tuple[type[Exception], ...] = (*DRIVER_ERRORS, StoreUnavailable)
 _ROLLBACK_S = 5.0  # how long a rollback may take before its connection is thrown away
 
 
@@ -111,7 +112,7 @@ class Database:
         try:
             async with asyncio.timeout(_ROLLBACK_S):
                 await self.dialect.say(driver_of(connection), "ROLLBACK")
-        except (*DRIVER_ERRORS, StoreUnavailable):  # the first error is on its way
+        except _NOT_ROLLED_BACK:  # the first error is on its way; this one adds nothing
             await connection.invalidate()
 
     @asynccontextmanager
