@@ -136,7 +136,7 @@ async def insert_new(
 # Sorted, so that two overlapping calls cannot deadlock; what is the same for all goes once.
 _CLAIM = """
 INSERT INTO onefold_inbox (consumer, event_id, fingerprint, claimed_at, forget_at)
-SELECT $1, event_id, fingerprint, $5, $5 + keep
+SELECT $1, event_id, fingerprint, $5::timestamptz, $5::timestamptz + keep
 FROM unnest($2::text[], $3::bytea[], $4::interval[]) AS rows (event_id, fingerprint, keep)
 ORDER BY event_id
 ON CONFLICT (consumer, event_id) DO NOTHING RETURNING event_id
