@@ -125,7 +125,7 @@ async def _keep() -> None:
 
 @pytest.mark.timeout(60)
 async def test_no_death_of_a_relay_on_a_database_loses_an_event(fresh: Fresh) -> None:
-    """Port calls, statements, commits and acknowledgements: none of them loses when it is the last."""
+    """Dying in calls, statements, commits and between acknowledgements only ever repeats."""
     found = await explore(partial(relay_scenario, fresh, 3))
 
     found.verify()

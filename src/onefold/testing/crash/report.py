@@ -15,7 +15,7 @@ class Failure:
     One run that broke a promise; `str` is the report.
 
     Attributes:
-        fates: What its processes died of, or the schedule they ran under.
+        fates: What its processes died of, or the schedule they ran under: see `how`.
         broken: The promises that did not hold.
         difference: Of the durable state, to that of a run in which nothing dies.
         messages: Of how many messages the scenario was made, if it was told.
@@ -27,10 +27,11 @@ class Failure:
     difference: Sequence[str] = ()
     messages: int | None = None
     replay: str = ""
+    how: str = "dying at"
 
     def __str__(self) -> str:
         of = "" if self.messages is None else f", with {self.messages} message(s)"
-        lines = [f"dying at {self.fates}{of}:", *(f"  {one}" for one in self.broken)]
+        lines = [f"{self.how} {self.fates}{of}:", *(f"  {one}" for one in self.broken)]
         if self.difference:
             lines += ["  durable state, whole (-) and after this run (+):"]
             lines += [f"    {line}" for line in self.difference]
