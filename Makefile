@@ -84,7 +84,13 @@ bench-memory: $(READY) ## memory from 10 k to 1 M events stays flat; MEMORY_EVEN
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database sqlite
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database postgresql
 
+twins: $(READY) ## every mistake that a detector must catch, and the correct ones it must pass
+	@$(BIN)/python -m tests.twins.table
+
+explore: $(READY) ## our relay and consumer under deaths and schedules; DEEP=1 at night
+	@$(BIN)/python -m tests.crash.deep $(if $(DEEP),--deep)
+
 kafka: ## a real Kafka on loopback, port 9092 or KAFKA_PORT (needs mvn and Java 17)
 	@exec $(PYTHON) scripts/kafka/server.py --port $(or $(KAFKA_PORT),9092)
 
-.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory kafka
+.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory twins explore kafka

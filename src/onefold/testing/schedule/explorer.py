@@ -47,6 +47,10 @@ class Schedule:
         loop.labels[loop.last] = Label(_worker_of.get(), resource)
         await turn()
 
+    async def wait(self, seconds: float) -> None:
+        """Let so much virtual time pass for this task; whoever can run, runs before."""
+        await asyncio.sleep(seconds)
+
     async def together(self, *workers: Coroutine[Any, Any, Any]) -> list[Any]:
         """What the *workers* give, each in a task of its own; the first error, when all ended."""
         tasks = []
