@@ -1,11 +1,12 @@
 """Our relay and our consumer over real stores, as scenarios for the crash explorer."""
 
+from contextlib import ExitStack
 from datetime import timedelta
 from itertools import count
 from random import Random
 from typing import Any
 
-from sqlalchemy import Column, Integer, MetaData, Table, delete, event, insert, select
+from sqlalchemy import Column, Integer, MetaData, Table, delete, insert, select
 from sqlalchemy.schema import CreateTable
 from tests.integration.engine.test_consumer import surroundings
 from tests.integration.engine.test_relay import Broker
@@ -26,6 +27,7 @@ from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario
 from onefold.testing.crash.invariants import Effect
 from onefold.testing.crash.points import Reaper, deadly_statements
+from onefold.testing.sql import unsynced
 
 effects = Table(
     "death_effects",
@@ -41,8 +43,8 @@ class Fresh:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self._made = False
-        if url.startswith("sqlite"):
-            event.listen(self._database.writer.sync_engine, "connect", _unsynced)
+        self._ends = ExitStack()
+        self._ends.enter_context(unsynced(self._database.writer))
 
     async def __call__(self) -> Database:
         async with self._database.writer.begin() as connection:
@@ -55,12 +57,8 @@ class Fresh:
 
     async def aclose(self) -> None:
         """Let go of it."""
+        self._ends.close()
         await self._database.aclose()
-
-
-def _unsynced(connection: Any, _record: object) -> None:
-    """Processes die here, not machines: what was written need not have reached the disk."""
-    connection.execute("PRAGMA synchronous = OFF")
 
 
 _USED = [f"onefold_{name}" for name in ("inbox", "outbox", "relay_shards", "spans", "starts")]

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-__all__ = ["rolled_back", "rolled_back_async"]
+__all__ = ["rolled_back", "rolled_back_async", "unsynced"]
 
 
 @contextmanager
@@ -59,3 +59,26 @@ def _begin(connection: Connection) -> Any:
         # isolation / Savepoints / Transactional DDL").
         connection.exec_driver_sql("BEGIN")
     return around
+
+
+@contextmanager
+def unsynced(engine: Engine | AsyncEngine) -> Iterator[None]:
+    """
+    Let SQLite not wait for the disk on connections that are opened in the block.
+
+    For tests in which processes die, and not machines: what a dead process wrote is there
+    without having reached the disk. Other databases take no notice.
+    """
+    target = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+
+    def hurry(connection: Any, _record: object) -> None:
+        if target.dialect.name == "sqlite":
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA synchronous = OFF")
+            cursor.close()
+
+    event.listen(target, "connect", hurry)
+    try:
+        yield
+    finally:
+        event.remove(target, "connect", hurry)

@@ -202,22 +202,39 @@ def deadly_statements(engine: Any, reaper: Reaper, name: str = "sql") -> Iterato
         name: What the deaths are called after.
     """
     target = getattr(engine, "sync_engine", engine)
+    dialect = target.dialect
     calls: list[str] = []
 
+    def passing(word: str) -> None:
+        calls.append(reaper.number(f"{name}.{word}"))
+        reaper.strike(f"{calls[-1]}:before")
+
     def before(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        word = statement.split(None, 1)[0].lower()
-        if word not in {"rollback", "pragma"}:
-            calls.append(reaper.number(f"{name}.{word}"))
-            reaper.strike(f"{calls[-1]}:before")
+        if (word := _word(statement)) not in _HARMLESS:
+            passing(word)
 
     def after(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.split(None, 1)[0].lower() not in {"rollback", "pragma"}:
+        if _word(statement) not in _HARMLESS:
             reaper.strike(f"{calls[-1]}:after")
+
+    def commit(connection: Any) -> None:  # where the driver commits, there is no statement
+        passing("commit")
+        type(dialect).do_commit(dialect, connection)
+        reaper.strike(f"{calls[-1]}:after")
 
     event.listen(target, "before_cursor_execute", before)
     event.listen(target, "after_cursor_execute", after)
+    dialect.do_commit = commit
     try:
         yield
     finally:
+        del dialect.do_commit
         event.remove(target, "before_cursor_execute", before)
         event.remove(target, "after_cursor_execute", after)
+
+
+_HARMLESS = {"rollback", "pragma"}
+
+
+def _word(statement: str) -> str:
+    return statement.split(None, 1)[0].lower()
