@@ -90,7 +90,10 @@ twins: $(READY) ## every mistake that a detector must catch, and the correct one
 explore: $(READY) ## our relay and consumer under deaths and schedules; DEEP=1 at night
 	@$(BIN)/python -m tests.crash.deep $(if $(DEEP),--deep)
 
+bench-testing: $(READY) ## deaths and schedules explored a second
+	@$(BIN)/python -m benchmarks.testing
+
 kafka: ## a real Kafka on loopback, port 9092 or KAFKA_PORT (needs mvn and Java 17)
 	@exec $(PYTHON) scripts/kafka/server.py --port $(or $(KAFKA_PORT),9092)
 
-.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory twins explore kafka
+.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory twins explore bench-testing kafka

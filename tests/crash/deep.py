@@ -22,7 +22,7 @@ from onefold.testing.servers import Missing, postgres
 SHORT, DEEP = 300, 100_000
 
 
-async def _migrated(url: str) -> None:
+async def migrated(url: str) -> None:
     database = Database(url)
     await migrate(database)
     await database.aclose()
@@ -67,13 +67,13 @@ class Tally:
 
 async def _on_databases(tally: Tally, folder: Path, *, postgres_too: bool) -> None:
     template = f"sqlite:///{folder / 'template.db'}"
-    await _migrated(template)
+    await migrated(template)
     stores = {"SQLite": template}
     if not postgres_too:
         await _each(tally, stores)
         return
     try:
-        with postgres(_migrated) as server:
+        with postgres(migrated) as server:
             await _each(tally, stores | {"PostgreSQL": server.lend()})
     except Missing as missing:
         print(f"without PostgreSQL: {missing}")  # noqa: T201
