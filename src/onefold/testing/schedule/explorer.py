@@ -102,7 +102,7 @@ class _Shared:
 
     def __getattr__(self, attribute: str) -> Any:
         found = getattr(self._inner, attribute)
-        if not inspect.iscoroutinefunction(found):
+        if not callable(found):
             return found
         name, meet = self._name, self._meet
 
@@ -110,8 +110,17 @@ class _Shared:
             await meet(name)
             return await found(*args, **named)
 
-        setattr(self, attribute, call)
-        return call
+        async def met(given: Awaitable[Any]) -> Any:
+            await meet(name)
+            return await given
+
+        def maybe(*args: Any, **named: Any) -> Any:  # redis-py's are plain, and give coroutines
+            given = found(*args, **named)
+            return met(given) if inspect.isawaitable(given) else given
+
+        chosen = call if inspect.iscoroutinefunction(found) else maybe
+        setattr(self, attribute, chosen)
+        return chosen
 
 
 @dataclass
