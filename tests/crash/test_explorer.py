@@ -93,7 +93,33 @@ async def test_a_failure_is_shown_with_the_fewest_messages() -> None:
     """Of five messages one is enough to lose one."""
     found = await explore(lambda n: scenario(mark_first, n), messages=5)
 
-    assert next(iter(found.broken.values())).messages == 1
+    failure = next(iter(found.broken.values()))
+    assert failure.messages == 1
+    again = await explore(
+        lambda n: scenario(mark_first, n), messages=5, replay="shelf.mark#1:after @1"
+    )
+    assert (
+        str(again.broken["shelf.mark#1:after"]).partition("replay")[2]
+        == (str(failure).partition("replay")[2])
+    )
+
+
+async def test_a_process_that_waits_for_ever_breaks_a_promise() -> None:
+    """What a dead process held and nobody gives back: told, not waited for."""
+
+    def make() -> Scenario:
+        lock = asyncio.Lock()
+
+        async def run(reaper: Reaper) -> None:
+            await lock.acquire()
+            await reaper.pass_by("locked:after")
+            lock.release()
+
+        return Scenario(run=run, patience_s=0.05)
+
+    found = await explore(make)
+
+    assert "Hung" in str(found.broken["locked:after"])
 
 
 async def test_doubled_is_told_from_lost() -> None:

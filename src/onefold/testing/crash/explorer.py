@@ -21,6 +21,11 @@ from onefold.testing.marks import collected
 Attempt = Callable[[Reaper], Awaitable[None]]
 
 _THEN = " + "  # between the fates of one process and the next
+_OF = " @"  # between the fates and the number of messages
+
+
+class Hung(Exception):
+    """A process did not end: it waits for ever, perhaps for what a dead one held."""
 
 
 async def _nothing() -> None:
@@ -42,6 +47,7 @@ class Scenario:
         claims: The claims that nobody has ended; there must be none in the end.
         expire: Let every lease run out that a dead or stalled process may have left.
         state: What is durable, for the difference that a report shows.
+        patience_s: After which a process that has not ended waits for ever; of real time.
         close: Let go of the world.
     """
 
@@ -53,6 +59,7 @@ class Scenario:
     claims: Callable[[], Awaitable[Collection[object]]] | None = None
     expire: Callable[[], object] | None = None
     state: Callable[[], Awaitable[Mapping[str, object]]] | None = None
+    patience_s: float = 30.0
     close: Callable[[], Awaitable[None]] = _nothing
 
     async def complaints(self) -> list[Broken]:
@@ -128,21 +135,26 @@ async def explore(
         AssertionError: a promise is broken although nothing dies, or the scenario is not
             the same at every call.
     """
-    sizes = [None] if messages is None else [*range(1, messages), messages]
-    found = await _explore(_Search(make, messages, replay_line), deaths, replay)
-    for size in sizes if found.broken and replay is None else []:
-        smaller = await _explore(_Search(make, size, replay_line), deaths, None)
+    if replay is not None:
+        fates, _, size = replay.partition(_OF)
+        return await _replayed(_Search(make, int(size) if size else messages, replay_line), fates)
+    found = await _explored(_Search(make, messages, replay_line), deaths)
+    for fewer in range(1, messages or 1) if found.broken else ():
+        smaller = await _explored(_Search(make, fewer, replay_line), deaths)
         if smaller.broken:
             return smaller
     return found
 
 
-async def _explore(search: "_Search", deaths: int, replay: str | None) -> Explored:
+async def _replayed(search: "_Search", fates: str) -> Explored:
+    with collected() as search.found.marks:
+        await search.record(tuple(fates.split(_THEN)))
+    return search.found
+
+
+async def _explored(search: "_Search", deaths: int) -> Explored:
     found = search.found
     with collected() as found.marks:
-        if replay is not None:
-            await search.record(tuple(replay.split(_THEN)))
-            return found
         healthy = await search.run(())
         if healthy.broken:
             raise AssertionError(search.failure("nothing dies", healthy))
@@ -193,7 +205,9 @@ class _Search:
             broken=run.broken,
             difference=difference(self.whole, run.state),
             messages=self._messages,
-            replay=self._replay_line.format(name),
+            replay=self._replay_line.format(
+                name if self._messages is None else f"{name}{_OF}{self._messages}"
+            ),
         )
 
     async def run(self, fates: tuple[str, ...]) -> _Run:
@@ -269,11 +283,16 @@ async def _process(scenario: Scenario, reaper: Reaper) -> None:
     """Run one process to its end or its death; none of its tasks outlives it."""
     before = asyncio.all_tasks()
     process = asyncio.ensure_future(_run(scenario, reaper))
-    await asyncio.wait((process,))
+    _, hangs = await asyncio.wait((process,), timeout=scenario.patience_s)
+    for waiting in hangs:
+        waiting.cancel()
+        await asyncio.wait((waiting,))
     rest = asyncio.all_tasks() - before - {process}
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
+    if hangs:
+        raise Hung(f"after {scenario.patience_s} s")
     error = None if process.cancelled() else process.exception()
     if error is not None and not reaper.dead:
         raise error
