@@ -92,6 +92,15 @@ bench-consume: $(READY) .venv-peers/.ready ## consuming beside the peers; REPS=,
 	@$(BIN)/python -m benchmarks.versus --reps $(REPS) --events $(EVENTS) --remember $(REMEMBER) \
 		$(if $(KAFKA),--kafka $(KAFKA)) $(if $(SAVE),--save)
 
+twins: $(READY) ## every mistake that a detector must catch, and the correct ones it must pass
+	@$(BIN)/python -m tests.twins.table
+
+explore: $(READY) ## our relay and consumer under deaths and schedules; DEEP=1 at night
+	@$(BIN)/python -m tests.crash.deep $(if $(DEEP),--deep)
+
+bench-testing: $(READY) ## deaths and schedules explored a second
+	@$(BIN)/python -m benchmarks.testing
+
 kafka: ## a real Kafka on loopback, port 9092 or KAFKA_PORT (needs mvn and Java 17)
 	@exec $(PYTHON) scripts/kafka/server.py --port $(or $(KAFKA_PORT),9092)
 
@@ -99,4 +108,4 @@ MINUTES ?= 2
 chaos: $(READY) ## workers, broker and database die while events pour in; MINUTES=, SEED=
 	@$(BIN)/python -m tests.acceptance.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume kafka chaos
+.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume twins explore bench-testing kafka chaos

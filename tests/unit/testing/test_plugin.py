@@ -1,0 +1,127 @@
+"""The pytest plugin as a stranger's project sees it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUITE = """
+from onefold.testing.crash.explorer import Scenario
+from onefold.testing.crash.invariants import Effect
+
+
+def test_memory(clock, uow, transport):
+    assert transport.features.name == uow.features.name == "memory"
+    assert clock.now().tzinfo
+
+
+def test_race(schedule):
+    async def scenario(s):
+        seen = []
+
+        class Box:
+            async def get(self):
+                return len(seen)
+
+            async def put(self):
+                seen.append(1)
+
+        async def work(box):
+            if await box.get() == 0:
+                await box.put()
+
+        box = s.port(Box(), "box")
+        await s.together(work(box), work(box))
+        assert len(seen) == 1, "twice"
+
+    schedule(scenario, runs=100)
+
+
+def test_deaths(crash):
+    import asyncio
+
+    def make():
+        done, marked = [], []
+
+        class Store:
+            async def do(self):
+                done.append(1)
+
+            async def mark(self):
+                marked.append(1)
+
+        async def run(reaper):
+            store = reaper.mortal(Store(), "store")
+            if not marked:
+                await store.mark()
+                await store.do()
+
+        async def effects():
+            return [Effect(one) for one in done]
+
+        return Scenario(run=run, expected=[Effect(1)], effects=effects)
+
+    asyncio.run(crash(make))
+"""
+
+
+def run(folder: Path, *options: str, suite: str = SUITE) -> subprocess.CompletedProcess[str]:
+    """Run *suite* as a project of its own."""
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "test_theirs.py").write_text(suite)
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *_without("cacheprovider", "asyncio"), *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _without(*plugins: str) -> list[str]:
+    return [option for name in plugins for option in ("-p", f"no:{name}")]
+
+
+def test_a_failure_prints_the_line_that_replays_it(tmp_path: Path) -> None:
+    """The test's own id, and the death or the schedule; pasted, it fails the same way."""
+    ran = run(tmp_path)
+
+    assert "1 passed" in ran.stdout, ran.stdout
+    assert (
+        "pytest 'test_theirs.py::test_deaths' --onefold-replay='store.mark#1:after'" in ran.stdout
+    )
+    line = "pytest 'test_theirs.py::test_race' --onefold-replay='"
+    schedule = ran.stdout.partition(line)[2].partition("'")[0]
+    again = run(tmp_path, "test_theirs.py::test_race", f"--onefold-replay={schedule}")
+    assert f"under schedule {schedule}" in again.stdout
+    assert "schedule 1 broke" in again.stdout
+
+
+@pytest.mark.parametrize("options", [["--onefold-exhaustive"], ["--onefold-seed=7"]])
+def test_its_options_reach_the_explorers(tmp_path: Path, options: list[str]) -> None:
+    """Deep at night, or with another seed: the race is found either way."""
+    ran = run(tmp_path, "-k", "race", *options)
+
+    assert "twice" in ran.stdout
+
+
+def test_it_can_be_switched_off(tmp_path: Path) -> None:
+    """Then its fixtures are not there."""
+    ran = run(tmp_path, "-p", "no:onefold")
+
+    assert "fixture 'clock' not found" in ran.stdout
+
+
+def test_it_loads_nothing_for_those_who_do_not_use_it(tmp_path: Path) -> None:
+    """Onefold may be installed beside any test suite without slowing it down."""
+    suite = (
+        "import sys\n"
+        "def test_nothing_is_loaded():\n"
+        "    heavy = ('sqlalchemy', 'msgspec', 'redis', 'asyncpg', 'onefold.core')\n"
+        "    assert [name for name in heavy if name in sys.modules] == []\n"
+    )
+
+    ran = run(tmp_path, "-p", "no:anyio", "-p", "no:hypothesispytest", suite=suite)
+
+    assert ran.returncode == 0, ran.stdout
