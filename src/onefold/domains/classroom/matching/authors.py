@@ -20,7 +20,7 @@ from onefold.domains.classroom.matching.places import (
 )
 from onefold.domains.classroom.matching.roster import Likeness, Roster, plain_email
 from onefold.domains.classroom.matching.values import SURE, Essay
-from onefold.domains.classroom.matching.words import cleaned, folded
+from onefold.domains.classroom.matching.words import cleaned, words
 
 # The earlier service's scores for an exact address and for one that agrees with the name.
 _EMAIL: Final = 0.98
@@ -34,6 +34,7 @@ _AGREEING: Final = 0.02  # for each further place that says the same
 _AT_MOST: Final = 0.97
 _IN_TWO_PLACES: Final = 0.75  # the first name here, the last name there
 _LEAST: Final = 0.3
+_PROSE: Final = 80  # letters; a longer line is searched for whole and exact names
 
 
 @dataclass
@@ -72,8 +73,7 @@ def _places(
     for address in unknown:
         yield from in_address(address)
     for line in lines:
-        # Prose is most of what there is, and names nobody.
-        if len(line) < 100 or roster.names_any(folded(line).split()):
+        if roster.may_name(words(line), in_full=len(line) > _PROSE):
             yield from in_line(line)
 
 

@@ -162,4 +162,4 @@ def in_address(address: Address) -> Iterator[Place]:
 
 def is_furniture(word: Word) -> bool:
     """Whether *word* may stand beside a name without making it prose."""
-    return word.folded in FURNITURE or any(letter.isdigit() for letter in word.folded)
+    return word.folded in FURNITURE or not word.folded.isalpha()

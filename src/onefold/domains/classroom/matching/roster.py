@@ -60,17 +60,19 @@ class Roster:
             if known.pupil.email:
                 self.emails[plain_email(known.pupil.email)].append(number)
         self._spellings = list(self._spelt)
-        self._asked: dict[Word, tuple[Hit, ...]] = {}
+        self._asked: dict[str, tuple[Hit, ...]] = {}
 
-    def names_any(self, spellings: Sequence[str]) -> bool:
-        """Whether any of these folded words is a word of a pupil's name, exactly."""
-        return not self._spelt.keys().isdisjoint(spellings)
+    def may_name(self, written: Sequence[Word], *, in_full: bool) -> bool:
+        """Whether a word is like one of a name; *in_full*, whether two are, to the letter."""
+        if in_full:
+            return sum(word.folded in self._spelt for word in written) > 1
+        return any(self.hits(word) for word in written)
 
     def hits(self, word: Word) -> tuple[Hit, ...]:
         """The words of names that *word* is like; misspelt only where it is no name itself."""
-        found = self._asked.get(word)
+        found = self._asked.get(word.written)
         if found is None:
-            found = self._asked[word] = tuple(self._hits(word))
+            found = self._asked[word.written] = tuple(self._hits(word))
         return found
 
     def _hits(self, word: Word) -> list[Hit]:
