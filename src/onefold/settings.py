@@ -54,12 +54,24 @@ class Settings(BaseSettings):
     features_profile: Annotated[
         Profile, Field(description="`standard`, or `compat` for the earlier system's formulas")
     ] = Profile.STANDARD
+    kafka: Annotated[
+        str | None, Field(description="Bootstrap servers of the Kafka that events are sent to")
+    ] = None
+    valkey: Annotated[
+        SecretStr | None, Field(description="URL of the Valkey whose streams events are sent to")
+    ] = None
     learning_abandon_after_s: Annotated[
         int, Field(gt=0, description="After how long without a change a learning session is over")
     ] = 6 * 3600
     learning_session_types: Annotated[
         tuple[str, ...], Field(description="Types of learning session beside the built-in ones")
     ] = ()
+    classroom_deadline_s: Annotated[
+        int, Field(gt=0, description="How long a teacher has to look at a batch of essays")
+    ] = _DAY_S
+    classroom_topic: Annotated[
+        str, Field(min_length=1, max_length=249, description="Where suggested authors come from")
+    ] = "huleedu.batch.author.matches.suggested.v1"
     log_level: Annotated[
         str, Field(pattern="^(debug|info|warning|error)$", description="The least that is logged")
     ] = "info"
@@ -98,6 +110,10 @@ class Settings(BaseSettings):
     @property
     def learning_abandon_after(self) -> timedelta:
         return timedelta(seconds=self.learning_abandon_after_s)
+
+    @property
+    def classroom_deadline(self) -> timedelta:
+        return timedelta(seconds=self.classroom_deadline_s)
 
     @property
     def session_idle(self) -> timedelta:

@@ -5,7 +5,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from pwdlib import PasswordHash
@@ -16,11 +16,14 @@ from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.migrate import migrate, require_current
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock, SystemClock
+from onefold.domains.classroom.service import ClassroomService
 from onefold.domains.directory.service import DirectoryService
 from onefold.domains.learning.service import LearningService
 from onefold.domains.telemetry.service import Policy, TelemetryService
+from onefold.engine.feed import Feed
 from onefold.engine.service import Loop
 from onefold.settings import Settings
+from onefold.wiring_classroom import classroom_over, matches_feed
 from onefold.wiring_learning import learning_over
 
 
@@ -46,9 +49,11 @@ class Installation:
     directory: DirectoryService
     telemetry: TelemetryService
     learning: LearningService
+    classroom: ClassroomService
     clock: Clock
     uow: SqlUnitOfWork
     ledger: SqlLedger
+    feeds: list[Feed] = field(default_factory=list)  # consumers of this process
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema."""
@@ -84,6 +89,11 @@ class Installation:
         return [
             Loop("close idle sessions", sweep, every_s=self.settings.sweep_every_s),
             Loop("end abandoned learning", sweep_learning, every_s=self.settings.sweep_every_s),
+            Loop(
+                "close due batches",
+                self.classroom.batches.close_due,
+                every_s=self.settings.sweep_every_s,
+            ),
         ]
 
     async def aclose(self) -> None:
@@ -125,6 +135,7 @@ def build(
         directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
         learning=learning_over(uow, settings=settings, clock=clock, random=random),
+        classroom=classroom_over(uow, settings=settings, clock=clock, random=random),
         clock=clock,
         uow=uow,
         ledger=SqlLedger(uow),
@@ -135,6 +146,16 @@ def build(
 async def running(onefold: Installation) -> AsyncIterator[None]:
     """Run the worker's loops beside the block, and stop them after it."""
     loops = onefold.loops()
+    feed = matches_feed(
+        onefold.classroom,
+        settings=onefold.settings,
+        uow=onefold.uow,
+        ledger=onefold.ledger,
+        clock=onefold.clock,
+    )
+    if feed is not None:
+        onefold.feeds.append(feed)
+        feed.start()
     for loop in loops:
         loop.start()
     try:
@@ -142,3 +163,5 @@ async def running(onefold: Installation) -> AsyncIterator[None]:
     finally:
         for loop in loops:
             await loop.stop()
+        while onefold.feeds:
+            await onefold.feeds.pop().stop()

@@ -7,7 +7,7 @@ with Kafka, what is durable of a group is one position a partition: the done pre
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -105,6 +105,12 @@ class MemorySubscription:
     async def lost(self) -> Collection[tuple[Partition, int]]:
         lost, self._lost = self._lost, []
         return lost
+
+    def standing(self) -> Mapping[Partition, int | None]:
+        return {
+            partition: len(self._broker.log(partition)) - hold.cursor + hold.prefix.unfinished
+            for partition, hold in self._holds.items()
+        }
 
     async def pause(self, partitions: Collection[Partition]) -> None:
         self._paused.update(partitions)

@@ -5,23 +5,27 @@ Every call is one transaction that holds its batch's row: what comes in, a decis
 deadline of one batch follow each other. The number of statements does not grow with a batch.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from onefold.core.backoff import Backoff
 from onefold.core.clock import Clock
 from onefold.core.cursor import decode_cursor, encode_cursor
 from onefold.core.envelope import Event
-from onefold.core.ids import Random, new_event_id
-from onefold.domains.classroom import events, store
+from onefold.core.fields import text_flaw
+from onefold.core.ids import Random, derived_id, new_event_id
+from onefold.domains.classroom import classes_store, events, matching, store
 from onefold.domains.classroom.rules import (
+    Candidate,
     Choice,
     Decision,
     Dropped,
+    Essay,
     Settled,
     Suggested,
     Taken,
@@ -32,6 +36,7 @@ from onefold.domains.classroom.rules import (
     require_mine,
     require_teacher,
     settle,
+    split_name,
 )
 from onefold.domains.directory import store as directory
 from onefold.domains.directory.rules import Principal, Role, Scope
@@ -55,11 +60,20 @@ from onefold.ports.unit_of_work import (
 
 log = logging.getLogger("onefold.classroom")
 
+SOURCE: Final = "onefold.matching"  # of suggestions by our own matcher
 CONSUMER: Final = "classroom.matches"  # whose inbox it is, over HTTP and from a broker alike
 BY_DEADLINE: Final = "onefold.deadline"
 MAX_PAGE: Final = 1000
 # How long a started batch is left to its worker, and then to time.
 _AGAIN: Final = Backoff(first_s=60.0, most_s=3600.0)
+
+
+class HandedIn(NamedTuple):
+    """One essay as it was handed in; `id` None for one made of batch and place."""
+
+    text: str
+    file_name: str = ""
+    id: UUID | None = None
 
 
 class BatchService:
@@ -142,6 +156,65 @@ class BatchService:
 
         return await in_transaction(self._uow, work)
 
+    async def hand_in(
+        self,
+        caller: Principal,
+        class_id: UUID,
+        essays: Sequence[HandedIn],
+        *,
+        batch_id: UUID | None = None,
+    ) -> Taken:
+        """
+        Find the authors of *essays* among the pupils of a class, and store who is suggested.
+
+        Args:
+            caller: The class's owner, or an admin of the school.
+            class_id: Whose essays they are.
+            essays: At most 5000; their texts are not kept.
+            batch_id: By which a retry is recognised; a fresh one if None.
+
+        Raises:
+            NotFound: no such class for this caller.
+            InvalidInput: two essays have one id, or a text cannot be stored.
+            Conflict: the batch is another class's.
+        """
+        require_teacher(caller)
+        now = self._clock.now()
+        batch = batch_id or new_event_id(now, self._random)
+        async with self._uow.read() as tx:
+            class_ = await classes_store.get(tx, caller.school_id, class_id)
+            require_mine(caller, class_, "class", class_id)
+            pupils = await classes_store.roster(tx, caller.school_id, class_id)
+        given = [
+            matching.Essay(
+                str(one.id or derived_id("essay", str(batch), str(place))), one.text, one.file_name
+            )
+            for place, one in enumerate(essays)
+        ]
+        if len({one.id for one in given}) < len(given):
+            raise InvalidInput([FieldProblem("essay_id", "twice", "two essays have one id")])
+        # Beside the event loop: two thousand essays take more than a second.
+        found = await asyncio.to_thread(matching.match, given, [_pupil(row) for row in pupils])
+        suggested = Suggested(
+            batch_id=batch,
+            class_id=class_id,
+            total=len(given),
+            essays=tuple(map(_matched, given, found)),
+        )
+
+        async def work(tx: Transaction) -> Taken:
+            return await self._take(
+                tx,
+                suggested,
+                source=SOURCE,
+                cause=str(batch),
+                suggested_at=now,
+                now=now,
+                school_id=caller.school_id,
+            )
+
+        return await in_transaction(self._uow, work)
+
     async def _take(
         self,
         tx: Transaction,
@@ -175,7 +248,9 @@ class BatchService:
         log.info("batch %s: %s", batch["id"], _told(taken))
         return taken
 
-    async def _open(self, tx: Transaction, class_: Row, suggested: Suggested, *, now: datetime) -> Row:
+    async def _open(
+        self, tx: Transaction, class_: Row, suggested: Suggested, *, now: datetime
+    ) -> Row:
         row = {
             "school_id": class_["school_id"],
             "id": suggested.batch_id,
@@ -203,9 +278,7 @@ class BatchService:
 
     # -- people decide ---------------------------------------------------------------------
 
-    async def decide(
-        self, caller: Principal, batch_id: UUID, decisions: Sequence[Decision]
-    ) -> Row:
+    async def decide(self, caller: Principal, batch_id: UUID, decisions: Sequence[Decision]) -> Row:
         """
         Confirm or reject suggestions; the last one closes the batch and publishes it.
 
@@ -277,9 +350,7 @@ class BatchService:
     ) -> None:
         # Of what was decided before, the pupil may have left since: that is still the same.
         asked = {
-            one.student_id
-            for one in settled
-            if one.student_id and not _by_hand(rows[one.essay_id])
+            one.student_id for one in settled if one.student_id and not _by_hand(rows[one.essay_id])
         }
         if asked:
             here = await store.pupils_of(tx, batch["school_id"], batch["class_id"], asked)
@@ -291,7 +362,13 @@ class BatchService:
             )
 
     async def _write(
-        self, tx: Transaction, caller: Principal, batch: Row, new: Sequence[Settled], *, now: datetime
+        self,
+        tx: Transaction,
+        caller: Principal,
+        batch: Row,
+        new: Sequence[Settled],
+        *,
+        now: datetime,
     ) -> None:
         await store.decide(tx, batch, new, by=caller.name, at=now)
         id_ = new_event_id(now, self._random)
@@ -366,7 +443,9 @@ class BatchService:
             )
         last = rows[limit - 1] if len(rows) > limit else None
         return {
-            "batches": [_shown_batch(row) | {"undecided": row["undecided"]} for row in rows[:limit]],
+            "batches": [
+                _shown_batch(row) | {"undecided": row["undecided"]} for row in rows[:limit]
+            ],
             "next_cursor": encode_cursor((last["received_at"], last["id"])) if last else None,
         }
 
@@ -435,6 +514,28 @@ class BatchService:
                 raise NotFound("essay", str(essay_id))
             names = await directory.names(tx, caller.school_id, _named([row]))
         return _author(row, names) | {"batch_id": row["batch_id"], "class_id": row["class_id"]}
+
+
+def _pupil(row: Row) -> matching.Pupil:
+    """A row of the roster, for the matcher."""
+    first, last = split_name(row["name"] or "")
+    return matching.Pupil(
+        str(row["student_id"]), row["first_name"] or first, row["last_name"] or last, row["email"]
+    )
+
+
+def _matched(given: matching.Essay, found: matching.Match) -> Essay:
+    """What the matcher found, as an event would tell it."""
+    flaw = text_flaw(given.file_name)
+    return Essay(
+        id=UUID(given.id),
+        file_name=given.file_name[:255] if given.file_name and not flaw else None,
+        candidates=tuple(
+            Candidate(UUID(one.student_id), one.score, one.reasons) for one in found.suggestions
+        ),
+        ambiguous=found.ambiguous,
+        note=None if found.suggestions else "nobody of the class is named",
+    )
 
 
 def _by_hand(row: Mapping[str, Any]) -> bool:

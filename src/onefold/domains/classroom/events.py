@@ -41,9 +41,7 @@ def confirmed(
     sure = {Status.CONFIRMED.value, Status.TIMEOUT_CONFIRMED.value}
     return Event(
         id=str(
-            derived_id(
-                CONFIRMED, str(batch["school_id"]), str(batch["id"]), str(batch["revision"])
-            )
+            derived_id(CONFIRMED, str(batch["school_id"]), str(batch["id"]), str(batch["revision"]))
         ),
         type=CONFIRMED,
         source=SOURCE,
@@ -139,9 +137,7 @@ def notification(batch: Mapping[str, Any], taken: Taken, *, cause: str, at: date
     )
 
 
-def about(
-    type_: str, key: UUID, data: Mapping[str, Any], *, event_id: UUID, at: datetime
-) -> Event:
+def about(type_: str, key: UUID, data: Mapping[str, Any], *, event_id: UUID, at: datetime) -> Event:
     """Something happened to a class or a pupil; the data is it as it then stood."""
     return Event(
         id=str(event_id), type=type_, source=SOURCE, key=str(key), occurred_at=at, data=dict(data)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from onefold.core.fields import text_flaw
 from onefold.domains.classroom.matching.values import SURE
+from onefold.domains.classroom.matching.words import PARTICLES
 from onefold.domains.directory.rules import Principal, Role, Scope
 from onefold.errors import FieldProblem, InvalidEvent, InvalidInput, NotFound
 
@@ -303,7 +304,7 @@ def settle(decision: Decision, row: Mapping[str, Any]) -> Settled | FieldProblem
 
 def is_same(settled: Settled, row: Mapping[str, Any]) -> bool:
     """Whether the essay was decided just so before."""
-    return row["status"] == settled.status and row["student_id"] == settled.student_id
+    return bool(row["status"] == settled.status and row["student_id"] == settled.student_id)
 
 
 def require_mine(caller: Principal, row: Mapping[str, Any] | None, thing: str, id_: UUID) -> None:
@@ -315,12 +316,6 @@ def require_mine(caller: Principal, row: Mapping[str, Any] | None, thing: str, i
 def require_teacher(caller: Principal) -> None:
     """Raise `Forbidden` unless the caller may teach; a pupil's own key never may."""
     caller.require(Scope.CLASSROOM_TEACH)
-
-
-PARTICLES: Final = frozenset(
-    "af al ap av bin d da dal de del della den der di do dos du el ibn la le lo mac mc o of "
-    "san st ten ter van vom von y zu zum zur".split()
-)
 
 
 def split_name(name: str) -> tuple[str, str]:

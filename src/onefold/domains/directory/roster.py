@@ -33,9 +33,7 @@ class Roster:
     line_of: dict[UUID, int] = field(default_factory=dict)
     refused: list[dict[str, Any]] = field(default_factory=list)
 
-    def without_taken(
-        self, owners: Mapping[str, UUID], *, unique: str = "external_id"
-    ) -> "Roster":
+    def without_taken(self, owners: Mapping[str, UUID], *, unique: str = "external_id") -> "Roster":
         """
         This roster without lines whose `external_id`, or other *unique* field, is another's.
 

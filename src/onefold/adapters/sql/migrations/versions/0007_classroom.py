@@ -31,9 +31,7 @@ def upgrade() -> None:
         sa.Column("code", sa.String(length=10), nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("language", sa.String(length=2), nullable=False),
-        sa.CheckConstraint(
-            "language IN ('en', 'sv')", name=op.f("ck_classroom_courses_language")
-        ),
+        sa.CheckConstraint("language IN ('en', 'sv')", name=op.f("ck_classroom_courses_language")),
         sa.PrimaryKeyConstraint("code", name="pk_classroom_courses"),
     )
     op.bulk_insert(courses, _COURSES)
@@ -47,11 +45,11 @@ def upgrade() -> None:
         sa.Column("created_at", _INSTANT, nullable=False),
         sa.Column("deleted_at", _INSTANT, nullable=True),
         sa.ForeignKeyConstraint(
-            ["course_code"], ["classroom_courses.code"], name="fk_classroom_classes_classroom_courses"
+            ["course_code"],
+            ["classroom_courses.code"],
+            name="fk_classroom_classes_classroom_courses",
         ),
-        sa.ForeignKeyConstraint(
-            ["school_id"], ["schools.id"], name="fk_classroom_classes_schools"
-        ),
+        sa.ForeignKeyConstraint(["school_id"], ["schools.id"], name="fk_classroom_classes_schools"),
         sa.PrimaryKeyConstraint("school_id", "id", name="pk_classroom_classes"),
     )
     op.create_index("ix_classroom_classes_id", "classroom_classes", ["id"], unique=True)

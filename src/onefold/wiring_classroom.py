@@ -1,0 +1,86 @@
+"""The part of the wiring that puts the classroom together; `onefold.wiring` calls it."""
+
+import asyncio
+import random as chance
+import secrets
+from collections.abc import Callable
+
+from onefold.core.clock import Clock
+from onefold.core.envelope import Event
+from onefold.core.ids import Random
+from onefold.domains.classroom.batches import CONSUMER, BatchService
+from onefold.domains.classroom.classes import ClassService
+from onefold.domains.classroom.service import ClassroomService
+from onefold.engine.consumer import ConsumerSpec, Verdict, retry_then_park
+from onefold.engine.delivery import HandlerTransaction, Surroundings
+from onefold.engine.feed import Feed
+from onefold.errors import Refused
+from onefold.ports.ledger import Ledger
+from onefold.ports.transport import Transport
+from onefold.ports.unit_of_work import UnitOfWork
+from onefold.settings import Settings
+
+
+def classroom_over(
+    uow: UnitOfWork, *, settings: Settings, clock: Clock, random: Random
+) -> ClassroomService:
+    """Every area of the classroom over *uow*."""
+    return ClassroomService(
+        classes=ClassService(uow, clock=clock, random=random),
+        batches=BatchService(uow, clock=clock, random=random, deadline=settings.classroom_deadline),
+    )
+
+
+def matches_spec(classroom: ClassroomService, topic: str) -> ConsumerSpec:
+    """Who takes suggested authors from a broker."""
+
+    async def take(event: Event, tx: HandlerTransaction) -> None:
+        await classroom.batches.take(tx.tx, event, now=tx.now)
+
+    return ConsumerSpec(
+        name=CONSUMER, topics=(topic,), handler=take, max_batch=20, policy=park_refused
+    )
+
+
+def park_refused(error: BaseException, attempt: int, most: int) -> Verdict:
+    """What was refused can never succeed: parked at once, with the refusal as its reason."""
+    if isinstance(error, Refused):
+        return Verdict.PARK
+    return retry_then_park(error, attempt, most)
+
+
+def matches_feed(
+    classroom: ClassroomService,
+    *,
+    settings: Settings,
+    uow: UnitOfWork,
+    ledger: Ledger,
+    clock: Clock,
+) -> Feed | None:
+    """The consumer of suggested authors; None where no broker is set."""
+    connect = _broker(settings)
+    if connect is None:
+        return None
+    return Feed(
+        matches_spec(classroom, settings.classroom_topic),
+        uow=uow,
+        ledger=ledger,
+        connect=connect,
+        around=Surroundings(
+            clock=clock, random=secrets.token_bytes, jitter=chance.random, sleep=asyncio.sleep
+        ),
+    )
+
+
+def _broker(settings: Settings) -> Callable[[], Transport] | None:
+    kafka, valkey = settings.kafka, settings.valkey
+    if kafka is not None:
+        from onefold.adapters.kafka.transport import KafkaTransport  # noqa: PLC0415 (an extra)
+
+        return lambda: KafkaTransport(kafka)
+    if valkey is not None:
+        from onefold.adapters.valkey.connection import connect  # noqa: PLC0415 (an extra)
+        from onefold.adapters.valkey.transport import ValkeyTransport  # noqa: PLC0415 (an extra)
+
+        return lambda: ValkeyTransport(connect(valkey.get_secret_value()))
+    return None
