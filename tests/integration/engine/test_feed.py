@@ -18,7 +18,6 @@ from onefold.errors import StoreUnavailable
 from onefold.ports.transport import Partition
 from onefold.testing.clock import ManualClock
 
-
 _STALLED_S = STALLED.total_seconds()
 
 
