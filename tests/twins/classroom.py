@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import insert, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from onefold.adapters.sql.connection import Database
 from onefold.domains.classroom import events, store
 from onefold.domains.classroom.batches import BY_DEADLINE, BatchService
 from onefold.domains.classroom.tables import associations, batches, enrolments
@@ -34,29 +35,29 @@ class RowByRow:
     is there, insert. An error of an essay is counted and swallowed, inside one transaction.
 
     Args:
-        engine: In autocommit, as ours are.
+        database: Its engines are in autocommit.
         school_id: Whose pupils they are.
         between: Awaited between the look and the insert.
     """
 
-    def __init__(self, engine: AsyncEngine, school_id: UUID, *, between: Pause = _no_pause) -> None:
-        self._engine, self._school_id, self._between = engine, school_id, between
-        self.statements = 0
+    def __init__(self, database: Database, school_id: UUID, *, between: Pause = _no_pause) -> None:
+        self._database, self._school_id, self._between = database, school_id, between
+        self.statements = self._added = 0
 
     async def handle(self, data: Mapping[str, Any], *, now: Any) -> bool:
         """True when anything was stored or nothing failed."""
-        stored = failed = 0
-        async with self._engine.connect() as connection:
+        failed = 0
+        async with self._database.writer.connect() as connection:
             await connection.exec_driver_sql("BEGIN")
             await self._batch(connection, data, now)
             for essay in data["match_results"]:
                 try:
-                    stored += await self._essay(connection, data, essay, now)
+                    await self._essay(connection, data, essay, now)
                 except (DBAPIError, ValueError):
                     failed += 1
             # What PostgreSQL answers to COMMIT in an aborted transaction is a silent rollback.
             await connection.exec_driver_sql("COMMIT")
-        return stored > 0 or failed == 0
+        return self._added > 0 or failed == 0
 
     async def _batch(self, connection: AsyncConnection, data: Mapping[str, Any], now: Any) -> None:
         # It had no batches; ours want one for their foreign key.
@@ -70,7 +71,7 @@ class RowByRow:
 
     async def _essay(
         self, connection: AsyncConnection, data: Mapping[str, Any], essay: Row, now: Any
-    ) -> int:
+    ) -> None:
         for suggestion in essay["suggestions"]:
             student_id, essay_id = UUID(suggestion["student_id"]), UUID(essay["essay_id"])
             if not await self._pupil(student_id):
@@ -81,6 +82,7 @@ class RowByRow:
                 continue
             await self._between()
             self.statements += 1
+            self._added += 1  # before the database has said anything: their flush came later
             await connection.execute(
                 insert(associations).values(
                     school_id=self._school_id,
@@ -98,11 +100,10 @@ class RowByRow:
                     status="pending_validation",
                 )
             )
-            return 1
-        return 0
+            return
 
     async def _pupil(self, student_id: UUID) -> bool:
-        async with self._engine.connect() as connection:
+        async with self._database.reader.connect() as connection:
             await connection.exec_driver_sql("BEGIN")
             found = await connection.execute(select(students).where(students.c.id == student_id))
             theirs = enrolments.c.student_id == student_id

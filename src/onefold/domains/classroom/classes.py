@@ -322,7 +322,8 @@ class ClassService:
             await self._add(tx, caller, [line], now=now)
             for class_id in sorted(set(given.get("class_ids") or ())):
                 await store.enrol(tx, caller.school_id, class_id, {line.student_id}, now=now)
-            return await self._pupil(tx, caller, line.student_id)
+            made = _pupil_of(line) | {"external_id": line.external_id}
+            return made | {"class_ids": sorted(set(given.get("class_ids") or ()))}
 
         return await self._once_more(work)
 
