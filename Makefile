@@ -84,10 +84,13 @@ bench-memory: $(READY) ## memory from 10 k to 1 M events stays flat; MEMORY_EVEN
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database sqlite
 	@$(BIN)/python -m benchmarks.memory --events $(MEMORY_EVENTS) --database postgresql
 
+bench-classroom: $(READY) ## suggested authors of 1,000 essays, beside the row-by-row design
+	@$(BIN)/python -m benchmarks.classroom
+
 match-quality: $(READY) ## who wrote this: precision and recall on 10,000 hard essays
 	@$(BIN)/python -m benchmarks.match_quality
 
 kafka: ## a real Kafka on loopback, port 9092 or KAFKA_PORT (needs mvn and Java 17)
 	@exec $(PYTHON) scripts/kafka/server.py --port $(or $(KAFKA_PORT),9092)
 
-.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory match-quality kafka
+.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-classroom match-quality kafka

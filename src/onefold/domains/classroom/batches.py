@@ -32,6 +32,7 @@ from onefold.domains.classroom.rules import (
     choose,
     is_same,
     problems,
+    read_batch_id,
     read_suggested,
     require_mine,
     require_teacher,
@@ -141,7 +142,7 @@ class BatchService:
             Conflict: the event's id was used for other content.
         """
         caller.require(Scope.CLASSROOM_SUGGEST)
-        if read_suggested(event.data).batch_id != batch_id:
+        if read_batch_id(event.data) != batch_id:
             raise InvalidInput([FieldProblem("batch_id", "other", "the event is of another batch")])
 
         async def work(tx: Transaction) -> Taken:
@@ -200,6 +201,7 @@ class BatchService:
             class_id=class_id,
             total=len(given),
             essays=tuple(map(_matched, given, found)),
+            students=frozenset(row["student_id"] for row in pupils),
         )
 
         async def work(tx: Transaction) -> Taken:
@@ -230,7 +232,7 @@ class BatchService:
         if room is None or school_id not in {None, room.row["school_id"]}:
             raise NotFound("class", str(suggested.class_id))
         batch = await self._open(tx, room.row, suggested, now=now)
-        choices = [choose(e, known=room.known, enrolled=room.enrolled) for e in suggested.essays]
+        choices = [choose(essay, enrolled=room.enrolled) for essay in suggested.essays]
         rows = {
             choice.essay.id: store.association(batch, choice, source=source, at=suggested_at)
             for choice in choices
@@ -551,14 +553,16 @@ def _counted(
 ) -> Taken:
     """What became of each suggestion, once the database has said which essays are new."""
     taken = Taken(batch_id=suggested.batch_id, invalid=list(suggested.invalid))
+    strangers = suggested.students - room.enrolled
     for choice in choices:
         essay = choice.essay
-        for candidate in essay.candidates:
-            dropped = Dropped(str(essay.id), str(candidate.student_id), "")
-            if candidate.student_id not in room.known:
-                taken.unknown_students.append(dropped._replace(reason="unknown_student"))
-            elif candidate.student_id not in room.enrolled:
-                taken.not_enrolled.append(dropped._replace(reason="not_in_the_class"))
+        for candidate in essay.candidates if strangers else ():
+            who = candidate.student_id
+            if who not in room.known:
+                unknown = Dropped(str(essay.id), str(who), "unknown_student")
+                taken.unknown_students.append(unknown)
+            elif who not in room.enrolled:
+                taken.not_enrolled.append(Dropped(str(essay.id), str(who), "not_in_the_class"))
         if essay.id in stored:
             taken.no_match += choice.best is None
             taken.ambiguous += choice.ambiguous

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -88,12 +89,8 @@ class Suggested:
     class_id: UUID
     total: int
     essays: tuple[Essay, ...]
+    students: frozenset[UUID]  # every pupil whom it names
     invalid: tuple[Dropped, ...] = ()
-
-    @property
-    def students(self) -> set[UUID]:
-        """Every pupil whom it names."""
-        return {c.student_id for essay in self.essays for c in essay.candidates}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +152,9 @@ def read_suggested(data: Any) -> Suggested:
         raise InvalidEvent(f"at most {MAX_ESSAYS} essays", "data.match_results")
     invalid: list[Dropped] = []
     essays: dict[UUID, Essay] = {}
+    ids = _Ids()
     for raw in results:
-        essay = _read_essay(raw, invalid)
+        essay = _read_essay(raw, ids, invalid)
         if essay is None:
             continue
         if essay.id in essays:
@@ -164,12 +162,28 @@ def read_suggested(data: Any) -> Suggested:
         else:
             essays[essay.id] = essay
     return Suggested(
-        batch_id=_own_id(data, "batch_id"),
+        batch_id=read_batch_id(data),
         class_id=_own_id(data, "class_id"),
         total=len(results),
         essays=tuple(essays.values()),
+        students=frozenset(id_ for id_ in ids.values() if id_),
         invalid=tuple(invalid),
     )
+
+
+def read_batch_id(data: Any) -> UUID:
+    """The batch that such data is about; `InvalidEvent` when it names none."""
+    if not isinstance(data, Mapping):
+        raise InvalidEvent("expected an object", "data")
+    return _own_id(data, "batch_id")
+
+
+class _Ids(dict[str, UUID | None]):
+    """Pupils' ids as an event spells them, each read once: a class is named over and over."""
+
+    def __missing__(self, text: str) -> UUID | None:
+        self[text] = found = as_id(text)
+        return found
 
 
 def _own_id(data: Mapping[str, Any], name: str) -> UUID:
@@ -189,7 +203,7 @@ def as_id(value: Any) -> UUID | None:
         return None
 
 
-def _read_essay(raw: Any, invalid: list[Dropped]) -> Essay | None:
+def _read_essay(raw: Any, ids: _Ids, invalid: list[Dropped]) -> Essay | None:
     if not isinstance(raw, Mapping):
         invalid.append(Dropped("", _short(raw), "not_an_object"))
         return None
@@ -201,46 +215,53 @@ def _read_essay(raw: Any, invalid: list[Dropped]) -> Essay | None:
     if not isinstance(given, Sequence) or isinstance(given, str):
         invalid.append(Dropped(str(id_), _short(given), "suggestions_not_a_list"))
         given = ()
-    read = (_read_candidate(str(id_), one, invalid) for one in given)
+    read = [_read_candidate(id_, one, ids, invalid) for one in given]
     return Essay(
         id=id_,
         file_name=_text(raw.get("filename"), 255),
-        candidates=tuple(one for one in read if one),
+        candidates=tuple([one for one in read if one]),
         ambiguous=raw.get("ambiguous") is True,
         note=_text(raw.get("no_match_reason"), 200),
     )
 
 
-def _read_candidate(essay_id: str, raw: Any, invalid: list[Dropped]) -> Candidate | None:
-    if not isinstance(raw, Mapping):
-        invalid.append(Dropped(essay_id, _short(raw), "not_an_object"))
+def _read_candidate(
+    essay_id: UUID, raw: Any, ids: _Ids, invalid: list[Dropped]
+) -> Candidate | None:
+    if not isinstance(raw, dict):
+        invalid.append(Dropped(str(essay_id), _short(raw), "not_an_object"))
         return None
-    student_id, score = as_id(raw.get("student_id")), raw.get("confidence_score")
+    spelt, score = raw.get("student_id"), raw.get("confidence_score")
+    student_id = ids[spelt] if isinstance(spelt, str) else None
     if student_id is None:
-        invalid.append(Dropped(essay_id, _short(raw.get("student_id")), "student_id_not_a_uuid"))
+        invalid.append(Dropped(str(essay_id), _short(spelt), "student_id_not_a_uuid"))
         return None
     # Neither true nor a text is a number, and NaN is between no two.
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        invalid.append(Dropped(essay_id, str(student_id), "score_not_between_0_and_1"))
+        invalid.append(Dropped(str(essay_id), str(student_id), "score_not_between_0_and_1"))
         return None
     reasons = raw.get("match_reasons")
     named = reasons if isinstance(reasons, list | tuple) else ()
-    kept = (_text(reason, 100) for reason in named[:MAX_REASONS])
-    return Candidate(student_id, float(score), tuple(reason for reason in kept if reason))
+    kept = [_text(reason, 100) for reason in named[:MAX_REASONS]]
+    return Candidate(student_id, float(score), tuple([reason for reason in kept if reason]))
 
 
 def _text(value: Any, longest: int) -> str | None:
     """*value* cut to what the database can keep; None when it is no text."""
-    if not isinstance(value, str) or not value or text_flaw(value):
+    if not isinstance(value, str) or not value:
         return None
-    return value[:longest]
+    plain = value.isascii() and value.isprintable()
+    return value[:longest] if plain or not text_flaw(value) else None
 
 
 def _short(value: Any) -> str:
     return _text(str(value), 60) or ""
 
 
-def choose(essay: Essay, *, known: Collection[UUID], enrolled: Collection[UUID]) -> Choice:
+_SCORE = attrgetter("score")
+
+
+def choose(essay: Essay, *, enrolled: Collection[UUID]) -> Choice:
     """
     The likeliest pupil of the class for *essay*, and the others.
 
@@ -248,12 +269,11 @@ def choose(essay: Essay, *, known: Collection[UUID], enrolled: Collection[UUID])
 
     Args:
         essay: With whom its event suggests.
-        known: Pupils of the school, of those whom the event names.
-        enrolled: Of those, who are in the class.
+        enrolled: Who is in the class, of those whom the event names.
     """
     usable: dict[UUID, Candidate] = {}
-    for candidate in sorted(essay.candidates, key=lambda c: -c.score):
-        if candidate.student_id in known and candidate.student_id in enrolled:
+    for candidate in sorted(essay.candidates, key=_SCORE, reverse=True):
+        if candidate.student_id in enrolled:
             usable.setdefault(candidate.student_id, candidate)
     best, *others = usable.values() or [None]
     tied = best is not None and any(other.score == best.score for other in others if other)
