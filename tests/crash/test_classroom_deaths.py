@@ -72,14 +72,14 @@ class Consuming(World):
         uow = MortalUnitOfWork(self.onefold.uow, reaper)
         whole = ClassroomService(
             classes=self.onefold.classroom.classes,
-            batches=batches_over(self.onefold, uow),  # type: ignore[arg-type]
+            batches=batches_over(self.onefold, uow),
         )
         spec = matches_spec(whole, self.topic)
         subscription = await self.transport.subscribe(spec.name, [self.topic])
         consumer = Consumer(
             spec,
             subscription=Mortal(subscription, reaper, "subscription"),
-            uow=uow,  # type: ignore[arg-type]
+            uow=uow,
             ledger=self.onefold.ledger,
             around=surroundings(self.clock),
             poll_s=0,

@@ -148,6 +148,18 @@ associations = Table(
         name="decided_status",
     ),
     Index(None, "school_id", "batch_id", "essay_id"),
-    Index(None, "school_id", "suggested_student_id"),
-    Index(None, "school_id", "student_id"),
+    Index(
+        "ix_classroom_associations_suggested",
+        "school_id",
+        "suggested_student_id",
+        sqlite_where=text("validated_at IS NULL"),
+        postgresql_where=text("validated_at IS NULL"),
+    ),
+    Index(
+        "ix_classroom_associations_decided",
+        "school_id",
+        "student_id",
+        sqlite_where=text("student_id IS NOT NULL"),
+        postgresql_where=text("student_id IS NOT NULL"),
+    ),
 )

@@ -204,12 +204,16 @@ def upgrade() -> None:
         ["school_id", "batch_id", "essay_id"],
     )
     op.create_index(
-        "ix_classroom_associations_school_id_student_id",
-        "classroom_associations",
-        ["school_id", "student_id"],
-    )
-    op.create_index(
-        "ix_classroom_associations_school_id_suggested_student_id",
+        "ix_classroom_associations_suggested",
         "classroom_associations",
         ["school_id", "suggested_student_id"],
+        sqlite_where=sa.text("validated_at IS NULL"),
+        postgresql_where=sa.text("validated_at IS NULL"),
+    )
+    op.create_index(
+        "ix_classroom_associations_decided",
+        "classroom_associations",
+        ["school_id", "student_id"],
+        sqlite_where=sa.text("student_id IS NOT NULL"),
+        postgresql_where=sa.text("student_id IS NOT NULL"),
     )
