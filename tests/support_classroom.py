@@ -145,7 +145,7 @@ async def counted_statements(onefold: Installation) -> AsyncIterator[list[str]]:
     if onefold.uow.features.name == "sqlite":
         await driver.set_trace_callback(seen.append)  # type: ignore[union-attr]
         yield seen
-        await driver.set_trace_callback(None)  # type: ignore[union-attr,arg-type]
+        await driver.set_trace_callback(None)  # type: ignore[union-attr]
     else:  # asyncpg tells of its own calls, SQLAlchemy of those it prepares itself
         engine, watch = onefold.database.writer.sync_engine, _watch(seen)
 

@@ -4,12 +4,14 @@ import asyncio
 import random as chance
 import secrets
 from collections.abc import Callable
+from functools import partial
 
 from onefold.core.clock import Clock
 from onefold.core.envelope import Event
 from onefold.core.ids import Random
 from onefold.domains.classroom.batches import CONSUMER, BatchService
 from onefold.domains.classroom.classes import ClassService
+from onefold.domains.classroom.matching import match
 from onefold.domains.classroom.service import ClassroomService
 from onefold.engine.consumer import ConsumerSpec, Verdict, retry_then_park
 from onefold.engine.delivery import HandlerTransaction, Surroundings
@@ -27,7 +29,13 @@ def classroom_over(
     """Every area of the classroom over *uow*."""
     return ClassroomService(
         classes=ClassService(uow, clock=clock, random=random),
-        batches=BatchService(uow, clock=clock, random=random, deadline=settings.classroom_deadline),
+        batches=BatchService(
+            uow,
+            clock=clock,
+            random=random,
+            deadline=settings.classroom_deadline,
+            match=partial(asyncio.to_thread, match),
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -48,10 +49,11 @@ async def test_bad_ids_and_scores_are_dropped_singly(room: Room) -> None:
     """Each with its reason; the good ones beside them count."""
     anna, bjorn, *_ = room.pupils
     good = essay(("not-an-id", 0.99), (bjorn, 1.5), (bjorn, -0.1), (anna, 0.8))
+    seven: Any = 7
     wrong_text = essay((anna, 0.9)) | {"suggestions": "anna"}
 
     taken = await room.take(
-        room.event([essay((anna, 0.9), essay_id="seven"), good, 7, wrong_text, good])
+        room.event([essay((anna, 0.9), essay_id="seven"), good, seven, wrong_text, good])
     )
 
     reasons = [dropped.reason for dropped in taken.invalid]
