@@ -3,15 +3,14 @@
 import asyncio
 import random as chance
 import secrets
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 from onefold.core.clock import Clock
 from onefold.core.envelope import Event
 from onefold.core.ids import Random
 from onefold.domains.classroom.batches import CONSUMER, BatchService
 from onefold.domains.classroom.classes import ClassService
-from onefold.domains.classroom.matching import match
+from onefold.domains.classroom.matching import Essay, Match, Pupil, match
 from onefold.domains.classroom.service import ClassroomService
 from onefold.engine.consumer import ConsumerSpec, Verdict, retry_then_park
 from onefold.engine.delivery import HandlerTransaction, Surroundings
@@ -34,9 +33,14 @@ def classroom_over(
             clock=clock,
             random=random,
             deadline=settings.classroom_deadline,
-            match=partial(asyncio.to_thread, match),
+            match=_match_beside,
         ),
     )
+
+
+async def _match_beside(essays: Sequence[Essay], pupils: Sequence[Pupil]) -> Sequence[Match]:
+    """As `match`, in a thread: the server answers others meanwhile."""
+    return await asyncio.to_thread(match, essays, pupils)
 
 
 def matches_spec(classroom: ClassroomService, topic: str) -> ConsumerSpec:
