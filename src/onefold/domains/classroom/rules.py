@@ -204,7 +204,7 @@ def as_id(value: Any) -> UUID | None:
 
 
 def _read_essay(raw: Any, ids: _Ids, invalid: list[Dropped]) -> Essay | None:
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, dict):
         invalid.append(Dropped("", _short(raw), "not_an_object"))
         return None
     id_ = as_id(raw.get("essay_id"))
@@ -212,7 +212,7 @@ def _read_essay(raw: Any, ids: _Ids, invalid: list[Dropped]) -> Essay | None:
         invalid.append(Dropped(_short(raw.get("essay_id")), "", "essay_id_not_a_uuid"))
         return None
     given = raw.get("suggestions") or ()
-    if not isinstance(given, Sequence) or isinstance(given, str):
+    if not isinstance(given, list | tuple):
         invalid.append(Dropped(str(id_), _short(given), "suggestions_not_a_list"))
         given = ()
     read = [_read_candidate(id_, one, ids, invalid) for one in given]
@@ -241,9 +241,12 @@ def _read_candidate(
         invalid.append(Dropped(str(essay_id), str(student_id), "score_not_between_0_and_1"))
         return None
     reasons = raw.get("match_reasons")
-    named = reasons if isinstance(reasons, list | tuple) else ()
-    kept = [_text(reason, 100) for reason in named[:MAX_REASONS]]
-    return Candidate(student_id, float(score), tuple([reason for reason in kept if reason]))
+    named = reasons[:MAX_REASONS] if isinstance(reasons, list | tuple) else ()
+    return Candidate(student_id, float(score), tuple(filter(None, map(_reason, named))))
+
+
+def _reason(value: Any) -> str | None:
+    return _text(value, 100)
 
 
 def _text(value: Any, longest: int) -> str | None:

@@ -11,6 +11,7 @@ from onefold.domains.directory.rules import (
     ROSTER_COLUMNS,
     ROSTER_IDS,
     RosterLine,
+    id_by_email,
     read_roster_line,
 )
 from onefold.errors import FieldProblem, InvalidInput
@@ -32,6 +33,16 @@ class Roster:
     lines: dict[UUID, RosterLine] = field(default_factory=dict)
     line_of: dict[UUID, int] = field(default_factory=dict)
     refused: list[dict[str, Any]] = field(default_factory=list)
+
+    def of_known(self, school_id: UUID, emails: Mapping[str, UUID]) -> "Roster":
+        """This roster with lines known by their address alone under whose pupil has it."""
+        lines, line_of = {}, {}
+        for id_, line in self.lines.items():
+            by_email = line.email and id_ == id_by_email(school_id, line.email)
+            meant = emails.get(line.email or "", id_) if by_email else id_
+            lines[meant] = replace(line, student_id=meant)
+            line_of[meant] = self.line_of[id_]
+        return replace(self, lines=lines, line_of=line_of)
 
     def without_taken(self, owners: Mapping[str, UUID], *, unique: str = "external_id") -> "Roster":
         """

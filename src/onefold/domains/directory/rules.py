@@ -262,7 +262,12 @@ def _student_id(school_id: UUID, cells: Mapping[str, str | None]) -> UUID:
         return UUID(cells["student_id"])
     if cells["external_id"]:
         return derived_id("student", str(school_id), cells["external_id"])
-    return derived_id("student by email", str(school_id), str(cells["email"]))
+    return id_by_email(school_id, str(cells["email"]))
+
+
+def id_by_email(school_id: UUID, email: str) -> UUID:
+    """The id that a line gets which says nothing but an address of who it is."""
+    return derived_id("student by email", str(school_id), email)
 
 
 def _cell_flaw(name: str, cell: str | None) -> Flaw | None:

@@ -158,7 +158,8 @@ class DirectoryService:
             known = {row["student_id"]: _line_of(row) for row in rows}
             owners = {row["external_id"]: row["student_id"] for row in rows if row["external_id"]}
             emails = {row["email"]: row["student_id"] for row in rows if row["email"]}
-            good = read.without_taken(owners).without_taken(emails, unique="email")
+            meant = read.of_known(school_id, emails)
+            good = meant.without_taken(owners).without_taken(emails, unique="email")
             lines = good.lines.values()
             changed = [line for line in lines if known.get(line.student_id, line) != line]
             new = [line for line in lines if line.student_id not in known]
