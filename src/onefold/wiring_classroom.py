@@ -70,7 +70,7 @@ def matches_feed(
     clock: Clock,
 ) -> Feed | None:
     """The consumer of suggested authors; None where no broker is set."""
-    connect = _broker(settings)
+    connect = broker_of(settings)
     if connect is None:
         return None
     return Feed(
@@ -84,15 +84,15 @@ def matches_feed(
     )
 
 
-def _broker(settings: Settings) -> Callable[[], Transport] | None:
+def broker_of(settings: Settings) -> Callable[[], Transport] | None:
+    """How to connect to the broker that is set; None where none is."""
     kafka, valkey = settings.kafka, settings.valkey
     if kafka is not None:
         from onefold.adapters.kafka.transport import KafkaTransport  # noqa: PLC0415 (an extra)
 
         return lambda: KafkaTransport(kafka)
     if valkey is not None:
-        from onefold.adapters.valkey.connection import connect  # noqa: PLC0415 (an extra)
         from onefold.adapters.valkey.transport import ValkeyTransport  # noqa: PLC0415 (an extra)
 
-        return lambda: ValkeyTransport(connect(valkey.get_secret_value()))
+        return lambda: ValkeyTransport(valkey.get_secret_value())
     return None

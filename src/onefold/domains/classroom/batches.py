@@ -30,6 +30,7 @@ from onefold.domains.classroom.rules import (
     Taken,
     choose,
     is_same,
+    is_sure,
     problems,
     read_batch_id,
     read_suggested,
@@ -628,6 +629,7 @@ def _shown_essay(row: Row, names: Mapping[UUID, str]) -> Row:
             "reasons": row["reasons"],
         },
         "ambiguous": row["ambiguous"],
+        "sure": is_sure(row["status"], row["score"], ambiguous=row["ambiguous"]),
         "alternatives": [
             other | {"name": names.get(UUID(other["student_id"]))} for other in row["alternatives"]
         ],
