@@ -6,6 +6,7 @@ import pytest
 
 from onefold.domains.classroom.rules import (
     MAX_ESSAYS,
+    MAX_STUDENTS,
     Candidate,
     Decision,
     Essay,
@@ -104,6 +105,18 @@ def test_too_many_essays_are_refused() -> None:
     data = {"batch_id": str(A), "class_id": str(B), "match_results": [{}] * (MAX_ESSAYS + 1)}
 
     with pytest.raises(InvalidEvent, match="at most 5000"):
+        read_suggested(data)
+
+
+def test_too_many_pupils_are_refused() -> None:
+    """They are looked up in one statement, which has its bound too."""
+    suggestions = [
+        {"student_id": str(UUID(int=n)), "confidence_score": 0.5} for n in range(MAX_STUDENTS + 1)
+    ]
+    essay = {"essay_id": str(C), "suggestions": suggestions}
+    data = {"batch_id": str(A), "class_id": str(B), "match_results": [essay]}
+
+    with pytest.raises(InvalidEvent, match="at most 10000 pupils"):
         read_suggested(data)
 
 

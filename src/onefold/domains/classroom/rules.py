@@ -15,6 +15,7 @@ from onefold.domains.directory.rules import Principal, Role, Scope
 from onefold.errors import FieldProblem, InvalidEvent, InvalidInput, NotFound
 
 MAX_ESSAYS: Final = 5000  # of one event
+MAX_STUDENTS: Final = 10_000  # whom one event names: they are looked up in one statement
 MAX_SUGGESTIONS: Final = 20  # of one essay; the others are the least likely anyway
 MAX_REASONS: Final = 20
 
@@ -161,6 +162,8 @@ def read_suggested(data: Any) -> Suggested:
             invalid.append(Dropped(str(essay.id), "", "repeated_in_batch"))
         else:
             essays[essay.id] = essay
+    if len(ids) > MAX_STUDENTS:
+        raise InvalidEvent(f"at most {MAX_STUDENTS} pupils", "data.match_results")
     return Suggested(
         batch_id=read_batch_id(data),
         class_id=_own_id(data, "class_id"),
