@@ -101,6 +101,12 @@ explore: $(READY) ## our relay and consumer under deaths and schedules; DEEP=1 a
 bench-testing: $(READY) ## deaths and schedules explored a second
 	@$(BIN)/python -m benchmarks.testing
 
+bench-classroom: $(READY) ## suggested authors of 1,000 essays, beside the row-by-row design
+	@$(BIN)/python -m benchmarks.classroom
+
+match-quality: $(READY) ## who wrote this: precision and recall on 10,000 hard essays
+	@$(BIN)/python -m benchmarks.match_quality
+
 kafka: ## a real Kafka on loopback, port 9092 or KAFKA_PORT (needs mvn and Java 17)
 	@exec $(PYTHON) scripts/kafka/server.py --port $(or $(KAFKA_PORT),9092)
 
@@ -108,4 +114,4 @@ MINUTES ?= 2
 chaos: $(READY) ## workers, broker and database die while events pour in; MINUTES=, SEED=
 	@$(BIN)/python -m tests.acceptance.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume twins explore bench-testing kafka chaos
+.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume bench-classroom match-quality twins explore bench-testing kafka chaos

@@ -9,6 +9,7 @@ Every error Onefold raises on purpose, split by what the caller can do about it.
     │   ├── IllegalTransition   the state does not allow what was asked
     │   ├── Conflict            the same id was used for other content
     │   ├── Outdated            another version than the caller saw stands there
+    │   ├── AlreadyDecided      a person decided otherwise before
     │   ├── BudgetExhausted     the period's money is spent or reserved
     │   ├── NotFound            no such thing, or not yours
     │   ├── Unauthenticated     who is calling is not known
@@ -143,6 +144,19 @@ class Outdated(Refused):
 
     def __str__(self) -> str:
         return f"{self.thing} {self.id} is at version {self.version}"
+
+
+class AlreadyDecided(Refused):
+    """A person decided this otherwise before. The first decision stands."""
+
+    code = "already_decided"
+
+    def __init__(self, essay: str, by: str, at: str) -> None:
+        super().__init__(essay, by, at)
+        self.essay, self.by, self.at = essay, by, at
+
+    def __str__(self) -> str:
+        return f"essay {self.essay} was decided otherwise by {self.by} at {self.at}"
 
 
 class BudgetExhausted(Refused):

@@ -125,6 +125,12 @@ class Settings(BaseSettings):
     log_format: Annotated[
         str, Field(pattern="^(text|json)$", description="`text`, or `json`: a record a line")
     ] = "text"
+    classroom_deadline_s: Annotated[
+        int, Field(gt=0, description="How long a teacher has to look at a batch of essays")
+    ] = _DAY_S
+    classroom_topic: Annotated[
+        str, Field(min_length=1, max_length=249, description="Where suggested authors come from")
+    ] = "huleedu.batch.author.matches.suggested.v1"
     log_level: Annotated[
         str, Field(pattern="^(debug|info|warning|error)$", description="The least that is logged")
     ] = "info"
@@ -171,6 +177,10 @@ class Settings(BaseSettings):
     @property
     def learning_abandon_after(self) -> timedelta:
         return timedelta(seconds=self.learning_abandon_after_s)
+
+    @property
+    def classroom_deadline(self) -> timedelta:
+        return timedelta(seconds=self.classroom_deadline_s)
 
     @property
     def session_idle(self) -> timedelta:

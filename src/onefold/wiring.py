@@ -24,16 +24,19 @@ from onefold.adapters.sql.purge import SqlStoreroom
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.unprotected import SqlUnprotectedLog
 from onefold.core.clock import Clock, SystemClock
+from onefold.domains.classroom.service import ClassroomService
 from onefold.domains.directory.service import DirectoryService
 from onefold.domains.learning.service import LearningService
 from onefold.domains.telemetry.service import Policy, TelemetryService
+from onefold.engine.feed import Feed
 from onefold.engine.housekeeping import Housekeeping, Keeps
-from onefold.engine.meters import of_housekeeping, of_loops, of_relay
+from onefold.engine.meters import of_feed, of_housekeeping, of_loops, of_relay
 from onefold.engine.reconcile import Reconciled, reconcile_all
 from onefold.engine.relay import Relay
 from onefold.engine.service import Loop
 from onefold.ports.meter import Meter
 from onefold.settings import Settings
+from onefold.wiring_classroom import classroom_over, matches_feed
 from onefold.wiring_events import (
     Broker,
     around,
@@ -70,6 +73,7 @@ class Installation:
     directory: DirectoryService
     telemetry: TelemetryService
     learning: LearningService
+    classroom: ClassroomService
     clock: Clock
     uow: SqlUnitOfWork
     ledger: SqlLedger
@@ -77,6 +81,7 @@ class Installation:
     letters: SqlLetters
     audit: SqlAudit
     meters: list[Meter] = field(default_factory=list)
+    feeds: list[Feed] = field(default_factory=list)  # consumers of this process
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema."""
@@ -132,6 +137,11 @@ class Installation:
         return [
             Loop("close idle sessions", sweep, every_s=self.settings.sweep_every_s),
             Loop("end abandoned learning", sweep_learning, every_s=self.settings.sweep_every_s),
+            Loop(
+                "close due batches",
+                self.classroom.batches.close_due,
+                every_s=self.settings.sweep_every_s,
+            ),
         ]
 
     async def aclose(self) -> None:
@@ -173,6 +183,7 @@ def build(
         directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
         learning=learning_over(uow, settings=settings, clock=clock, random=random),
+        classroom=classroom_over(uow, settings=settings, clock=clock, random=random),
         clock=clock,
         uow=uow,
         ledger=SqlLedger(uow),
@@ -186,6 +197,17 @@ def build(
 @asynccontextmanager
 async def running(onefold: Installation) -> AsyncIterator[None]:
     """Run the worker's loops beside the block, and stop them after it."""
+    feed = matches_feed(
+        onefold.classroom,
+        settings=onefold.settings,
+        uow=onefold.uow,
+        ledger=onefold.ledger,
+        clock=onefold.clock,
+    )
+    if feed is not None:
+        onefold.feeds.append(feed)
+        onefold.meters.append(of_feed(feed))
+        feed.start()
     broker = onefold.broker()
     loops = [*onefold.loops(), *_event_loops(onefold, broker)]
     onefold.meters.append(of_loops(loops))
@@ -196,6 +218,8 @@ async def running(onefold: Installation) -> AsyncIterator[None]:
     finally:
         for loop in loops:
             await loop.stop()
+        while onefold.feeds:
+            await onefold.feeds.pop().stop()
         await broker.aclose()
 
 
@@ -206,7 +230,7 @@ def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
     keeping = Housekeeping(
         SqlStoreroom(uow),
         broker,
-        specs=[],
+        specs=[feed.spec for feed in onefold.feeds],
         keeps=_keeps(settings),
         clock=onefold.clock,
         topics=sending.topics,

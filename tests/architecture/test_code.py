@@ -83,8 +83,9 @@ def test_the_core_needs_msgspec_alone() -> None:
 
 def test_ports_and_domains_need_sqlalchemy_and_msgspec_alone() -> None:
     """Of third parties; what speaks to a network or a screen is an adapter's or an app's."""
-    # `fsrs` is a science as pure as a formula: it reads no clock that it is not given.
-    allowed = {"fsrs", "msgspec", "onefold", "sqlalchemy", *sys.stdlib_module_names}
+    # `fsrs` and `rapidfuzz` are as pure as formulas: schedules of a card, distances of words.
+    sciences = {"fsrs", "rapidfuzz"}
+    allowed = {*sciences, "msgspec", "onefold", "sqlalchemy", *sys.stdlib_module_names}
 
     found = {
         f"{layer}/{file}": _imports(tree) - allowed

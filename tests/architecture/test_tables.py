@@ -11,6 +11,7 @@ from onefold.ports.tables import metadata
 # Tables without a school, each with its reason.
 WITHOUT_SCHOOL = {
     "schools": "it is the school",
+    "classroom_courses": "what is taught, the same everywhere",
     "onefold_inbox": "names of consumers and ids of events, nothing of a person",
     "onefold_outbox": "events on their way out; each names its school in its data",
     "onefold_deadlines": "what is due next; each names its school in its payload",

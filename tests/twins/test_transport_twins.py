@@ -1,7 +1,7 @@
 """Transports with the numbered faults in them: the contract must catch each, by name."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from inspect import getmembers, iscoroutinefunction
 from itertools import count
@@ -38,6 +38,9 @@ class Honest:
 
     async def lost(self) -> Collection[tuple[Partition, int]]:
         return await self._inner.lost()
+
+    def standing(self) -> Mapping[Partition, int | None]:
+        return self._inner.standing()
 
     async def pause(self, partitions: Collection[Partition]) -> None:
         await self._inner.pause(partitions)

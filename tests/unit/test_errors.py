@@ -53,6 +53,7 @@ def test_codes_are_stable() -> None:
         "IllegalTransition": ("illegal_transition", False),
         "Conflict": ("conflict", False),
         "Outdated": ("outdated", False),
+        "AlreadyDecided": ("already_decided", False),
         "BudgetExhausted": ("budget_exhausted", False),
         "NotFound": ("not_found", False),
         "Unauthenticated": ("unauthenticated", False),
@@ -95,6 +96,10 @@ SAMPLES: list[tuple[OnefoldError, str]] = [
     ),
     (errors.Conflict("event", "7"), "event 7 was recorded before with other content"),
     (errors.Outdated("session", "7", 3), "session 7 is at version 3"),
+    (
+        errors.AlreadyDecided("7", "ada", "today"),
+        "essay 7 was decided otherwise by ada at today",
+    ),
     (errors.BudgetExhausted("b", "1.50"), "budget b has 1.50 left in this period"),
     (errors.NotFound("session", "7"), "no session 7"),
     (errors.Unauthenticated("no key"), "no key"),

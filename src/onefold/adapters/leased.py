@@ -170,6 +170,9 @@ class LeasedSubscription:
         lost, self._lost = self._lost, []
         return lost
 
+    def standing(self) -> Mapping[Partition, int | None]:
+        return dict.fromkeys(self._holds)  # how long a log has grown is the store's to know
+
     async def pause(self, partitions: Collection[Partition]) -> None:
         self._paused.update(partitions)
 

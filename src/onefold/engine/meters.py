@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from onefold.core.clock import Clock
 from onefold.engine.consumer import ConsumerSpec, Counts
+from onefold.engine.feed import Feed
 from onefold.engine.housekeeping import Housekeeping
 from onefold.engine.relay import Relay
 from onefold.engine.service import Loop
@@ -46,6 +47,15 @@ def of_worker(worker: Worker) -> Meter:
             *_each("onefold_loop_errors_total", _ERRORS, "loop", worker.errors),
             *_each("onefold_removed_total", _REMOVED, "kind", worker.removed),
         ]
+
+    return meter
+
+
+def of_feed(feed: Feed) -> Meter:
+    """Messages and troubles of a server's own consumer."""
+
+    async def meter() -> Sequence[Measure]:
+        return _of_consumer(feed.spec.name, feed.state().counts)
 
     return meter
 

@@ -1,6 +1,6 @@
 """Messages in and out of a broker."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -119,6 +119,14 @@ class Subscription(Protocol):
 
     async def lost(self) -> Collection[tuple[Partition, int]]:
         """Partitions and epochs that this member no longer holds, since the last call."""
+        ...
+
+    def standing(self) -> Mapping[Partition, int | None]:
+        """
+        The partitions held, and how many messages of each are not settled; no round trip.
+
+        As far as the broker has told lately; None where it has not.
+        """
         ...
 
     async def pause(self, partitions: Collection[Partition]) -> None:

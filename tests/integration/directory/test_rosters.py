@@ -50,6 +50,9 @@ async def test_a_roster_enrols_its_pupils(onefold: Installation, school: School)
         "student_id": pupil,
         "external_id": "7",
         "name": "Ada",
+        "first_name": None,
+        "last_name": None,
+        "email": None,
         "class_name": "7b",
         "enrolled_at": onefold.clock.now(),
         "left_at": None,
@@ -66,6 +69,31 @@ async def test_importing_again_changes_nothing(onefold: Installation, school: Sc
         again = await onefold.directory.import_roster(school.id, file)
 
         assert (counts(first), counts(again)) == ((2, 0, 0, []), (0, 0, 2, []))
+
+
+async def test_an_address_says_who_a_pupil_is(onefold: Installation, school: School) -> None:
+    """In any case, whether the pupil came by it or got it later; no two pupils share one."""
+    header = "external_id,first_name,last_name,email"
+    await onefold.directory.import_roster(
+        school.id, a_file("7,Ada,Ek,Ada@skola.se", ",Bo,Ås,bo@skola.se", header=header)
+    )
+
+    again = await onefold.directory.import_roster(
+        school.id,
+        a_file("ADA@skola.se,Ada,Ekman", "BO@skola.se,Bo,Ås", header="email,first_name,last_name"),
+    )
+    taken = await onefold.directory.import_roster(
+        school.id, a_file("8,ada@skola.se", header="external_id,email")
+    )
+    wrong = await onefold.directory.import_roster(
+        school.id, a_file("nowhere", ",", header="email,name")
+    )
+
+    assert (again.created, again.updated, again.unchanged) == (0, 1, 1)
+    assert [row["code"] for row in taken.refused] == ["taken"]
+    assert {row["code"] for row in wrong.refused} == {"not_an_email", "missing"}
+    found = {row["email"]: row["name"] for row in await onefold.directory.students(school.id)}
+    assert found == {"ada@skola.se": "Ada Ekman", "bo@skola.se": "Bo Ås"}
 
 
 async def test_what_changed_is_changed(onefold: Installation, school: School) -> None:

@@ -166,6 +166,14 @@ class Intake:
             lost, self._lost = self._lost, []
         return lost
 
+    def unsettled(self) -> dict[Partition, int]:
+        """How many messages of each held partition were fetched and not found settled."""
+        with self._changed:
+            return {
+                partition: len(hold.buffer) + hold.prefix.unfinished
+                for partition, hold in self._holds.items()
+            }
+
     # Settling, in the thread.
 
     def done(self, messages: Sequence[Message]) -> list[Message]:

@@ -12,11 +12,12 @@ and is not fair). On revocation what is done is committed, then the hold ends: f
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event, Lock, Thread
+from time import monotonic
 from typing import Any
 
 from confluent_kafka import (
@@ -45,6 +46,7 @@ _BATCH = 500  # records taken from librdkafka in one call: 0.6 µs each, 139 µs
 # How long the thread waits for room before it pauses: librdkafka throws away what it has
 # fetched when it is paused, so that must not happen between two batches of a busy handler.
 _GRACE_S = 0.5
+_LOOK_EVERY_S = 1.0  # how old `standing` may be
 _COMMIT_TRIES = 50  # at most so often, this far apart, while the group is rebalancing
 _COMMIT_WAIT_S = 0.1
 
@@ -62,6 +64,8 @@ class KafkaSubscription:
         self._stopping = Event()
         self._killed = self._closed = False
         self._resting: set[Partition] = set()  # what librdkafka has paused
+        self._behind: dict[Partition, int] = {}  # messages in the log that were not fetched
+        self._looked_at = 0.0
         with at_the_border():
             self._consumer: Consumer | None = Consumer(
                 {**options, "error_cb": self._on_error, "logger": _log}
@@ -111,6 +115,13 @@ class KafkaSubscription:
     async def lost(self) -> Collection[tuple[Partition, int]]:
         return self._intake.lost()
 
+    def standing(self) -> Mapping[Partition, int | None]:
+        fetched = self._behind  # replaced as a whole by the thread
+        return {
+            partition: None if (behind := fetched.get(partition)) is None else behind + unsettled
+            for partition, unsettled in self._intake.unsettled().items()
+        }
+
     async def pause(self, partitions: Collection[Partition]) -> None:
         self._intake.pause(partitions)
 
@@ -141,6 +152,7 @@ class KafkaSubscription:
                 choked = not self._intake.wait_for_room(_GRACE_S, unless=lambda: self._settlements)
             self._rest(consumer, choked=choked)
             self._fetch(consumer)
+            self._look(consumer)
             self._serve(consumer)
         if not self._killed:
             with suppress(KafkaException, RuntimeError):
@@ -195,6 +207,21 @@ class KafkaSubscription:
             return
         epochs = self._intake.epochs()
         self._intake.fill(self._messages([first, *consumer.consume(_BATCH - 1, 0)], epochs))
+
+    def _look(self, consumer: Consumer) -> None:
+        """How far each log has grown beyond what was fetched, as the last fetches told."""
+        if monotonic() - self._looked_at < _LOOK_EVERY_S:
+            return
+        self._looked_at = monotonic()
+        behind: dict[Partition, int] = {}
+        with suppress(KafkaException):  # a partition that is being taken away tells nothing
+            for at in consumer.position(_offsets(self._intake.epochs())):
+                known = consumer.get_watermark_offsets(at, cached=True)
+                if known[1] >= 0:
+                    # Before the first fetch there is no position: nothing, or all, is left.
+                    start = at.offset if at.offset >= 0 else max(known[0], 0)
+                    behind[Partition(at.topic, at.partition)] = max(0, known[1] - start)
+        self._behind = behind
 
     def _messages(
         self, records: Iterable[Record], epochs: dict[Partition, int]

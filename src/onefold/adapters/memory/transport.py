@@ -107,6 +107,12 @@ class MemorySubscription:
         lost, self._lost = self._lost, []
         return lost
 
+    def standing(self) -> Mapping[Partition, int | None]:
+        return {
+            partition: len(self._broker.log(partition)) - hold.cursor + hold.prefix.unfinished
+            for partition, hold in self._holds.items()
+        }
+
     async def pause(self, partitions: Collection[Partition]) -> None:
         self._paused.update(partitions)
 

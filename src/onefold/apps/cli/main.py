@@ -4,7 +4,16 @@ import sys
 
 import typer
 
-from onefold.apps.cli import audit, dead, directory, learning, outbox, server, telemetry
+from onefold.apps.cli import (
+    audit,
+    classroom,
+    dead,
+    directory,
+    learning,
+    outbox,
+    server,
+    telemetry,
+)
 from onefold.errors import OnefoldError
 
 app = typer.Typer(
@@ -22,6 +31,7 @@ outbox.add_to(app)
 audit.add_to(app)
 telemetry.add_to(app)
 learning.add_to(app)
+classroom.add_to(app)
 
 
 def main() -> None:

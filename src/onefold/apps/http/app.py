@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 import onefold as package
 from onefold.apps.http.problems import answer_errors
-from onefold.apps.http.routes import directory, health, learning, metrics, telemetry
+from onefold.apps.http.routes import classroom, directory, health, learning, metrics, telemetry
 from onefold.wiring import Installation, running, standing_by
 
 
@@ -38,6 +38,6 @@ def create_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
     )
     app.state.onefold = onefold
     answer_errors(app)
-    for routes in (health, metrics, telemetry, learning, directory):
+    for routes in (health, metrics, telemetry, learning, directory, classroom):
         app.include_router(routes.router)
     return app

@@ -23,6 +23,7 @@ STATUS: Final[dict[str, int]] = {
     "conflict": 409,
     "illegal_transition": 409,
     "outdated": 409,
+    "already_decided": 409,
     "budget_exhausted": 402,
     "too_large": 413,
     "store_unavailable": 503,

@@ -7,7 +7,13 @@ from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
-from onefold.domains.directory.rules import ROSTER_COLUMNS, RosterLine, read_roster_line
+from onefold.domains.directory.rules import (
+    ROSTER_COLUMNS,
+    ROSTER_IDS,
+    RosterLine,
+    id_by_email,
+    read_roster_line,
+)
 from onefold.errors import FieldProblem, InvalidInput
 
 _DELIMITERS: Final = ",;\t"  # the second is what spreadsheets write where a comma is decimal
@@ -28,22 +34,34 @@ class Roster:
     line_of: dict[UUID, int] = field(default_factory=dict)
     refused: list[dict[str, Any]] = field(default_factory=list)
 
-    def without_taken(self, owners: Mapping[str, UUID]) -> "Roster":
+    def of_known(self, school_id: UUID, emails: Mapping[str, UUID]) -> "Roster":
+        """This roster with lines known by their address alone under whose pupil has it."""
+        lines, line_of = {}, {}
+        for id_, line in self.lines.items():
+            by_email = line.email and id_ == id_by_email(school_id, line.email)
+            meant = emails.get(line.email or "", id_) if by_email else id_
+            lines[meant] = replace(line, student_id=meant)
+            line_of[meant] = self.line_of[id_]
+        return replace(self, lines=lines, line_of=line_of)
+
+    def without_taken(self, owners: Mapping[str, UUID], *, unique: str = "external_id") -> "Roster":
         """
-        This roster without lines whose `external_id` is another pupil's.
+        This roster without lines whose `external_id`, or other *unique* field, is another's.
 
         That is: of an earlier line, or in the school as it stands, even if the file gives
         that pupil another one. Such a line is refused now and taken at the next import.
 
         Args:
             owners: Whose each `external_id` is in the school.
+            unique: `external_id` or `email`.
         """
         taken = dict(owners)
         kept: dict[UUID, RosterLine] = {}
         refused = list(self.refused)
         for id_, line in self.lines.items():
-            if line.external_id and taken.setdefault(line.external_id, id_) != id_:
-                problem = FieldProblem("external_id", "taken", "is another pupil's")
+            mark = getattr(line, unique)
+            if mark and taken.setdefault(mark, id_) != id_:
+                problem = FieldProblem(unique, "taken", "is another pupil's")
                 refused.append({"line": self.line_of[id_], **problem._asdict()})
             else:
                 kept[id_] = line
@@ -74,7 +92,7 @@ def _reader(text: Iterable[str]) -> "csv.DictReader[str]":
     delimiter = max(_DELIMITERS, key=header.count)
     reader = csv.DictReader(chain([header], lines), delimiter=delimiter)
     columns = [name.strip() for name in reader.fieldnames or ()]
-    usable = {"student_id", "external_id"} & set(columns) and set(columns) <= set(ROSTER_COLUMNS)
+    usable = set(ROSTER_IDS) & set(columns) and set(columns) <= set(ROSTER_COLUMNS)
     if not usable or len(set(columns)) != len(columns):
         reason = f"expected a header with columns among {', '.join(ROSTER_COLUMNS)}"
         raise InvalidInput([FieldProblem("header", "columns", reason)])

@@ -34,6 +34,9 @@ class Scope(StrEnum):
     LEARNING_MANAGE = "learning:manage"
     DIRECTORY_READ = "directory:read"
     DIRECTORY_WRITE = "directory:write"
+    CLASSROOM_TEACH = "classroom:teach"
+    CLASSROOM_SUGGEST = "classroom:suggest"
+    CLASSROOM_LOOKUP = "classroom:lookup"
 
 
 # What a role may do unless a key was made with fewer. A teacher writes no play data: it
@@ -41,7 +44,13 @@ class Scope(StrEnum):
 SCOPES_OF: Final[Mapping[Role, frozenset[Scope]]] = {
     Role.ADMIN: frozenset(Scope),
     Role.TEACHER: frozenset(
-        {Scope.TELEMETRY_READ, Scope.LEARNING_READ, Scope.LEARNING_MANAGE, Scope.DIRECTORY_READ}
+        {
+            Scope.TELEMETRY_READ,
+            Scope.LEARNING_READ,
+            Scope.LEARNING_MANAGE,
+            Scope.DIRECTORY_READ,
+            Scope.CLASSROOM_TEACH,
+        }
     ),
     Role.STUDENT: frozenset(
         {Scope.TELEMETRY_WRITE, Scope.TELEMETRY_READ, Scope.LEARNING_WRITE, Scope.LEARNING_READ}
@@ -53,6 +62,8 @@ SCOPES_OF: Final[Mapping[Role, frozenset[Scope]]] = {
             Scope.LEARNING_WRITE,
             Scope.LEARNING_READ,
             Scope.DIRECTORY_READ,
+            Scope.CLASSROOM_SUGGEST,
+            Scope.CLASSROOM_LOOKUP,
         }
     ),
 }
@@ -163,6 +174,9 @@ class RosterLine:
     name: str | None = None
     external_id: str | None = None
     class_name: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    email: str | None = None
 
 
 def require_text(field: str, text: str, *, longest: int) -> None:
@@ -174,36 +188,86 @@ def require_text(field: str, text: str, *, longest: int) -> None:
         raise InvalidInput([FieldProblem(field, *flaw)])
 
 
-_LONGEST = {"name": 200, "external_id": 100, "class_name": 100}
-ROSTER_COLUMNS: Final = ("student_id", "external_id", "name", "class_name")
+_LONGEST = {
+    "name": 200,
+    "external_id": 100,
+    "class_name": 100,
+    "first_name": 100,
+    "last_name": 100,
+    "email": 255,
+}
+ROSTER_IDS: Final = ("student_id", "external_id", "email")  # one of them says who it is
+ROSTER_COLUMNS: Final = ("student_id", *_LONGEST)
+
+
+def read_email(text: str) -> str:
+    """
+    *text* as an address is kept: case folded, so that it is unique whatever its case.
+
+    Raises:
+        InvalidInput: it is not of the form name@host.
+    """
+    email = text.strip().casefold()
+    flaw = _email_flaw(email)
+    if flaw:
+        raise InvalidInput([FieldProblem("email", *flaw)])
+    return email
+
+
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+
+
+def _email_flaw(email: str) -> Flaw | None:
+    if len(email) > _LONGEST["email"]:
+        return "too_long", f"at most {_LONGEST['email']} characters"
+    if not _EMAIL.fullmatch(email):
+        return "not_an_email", "expected name@host"
+    return text_flaw(email)
 
 
 def read_roster_line(school_id: UUID, line: Mapping[str, str | None]) -> RosterLine:
     """
     The pupil that one CSV line (column name to text) describes.
 
-    A line without `student_id` gets the id that its `external_id` always gets in its
-    school, so that importing a file again finds the same pupils.
+    A line without `student_id` gets the id that its `external_id`, or else its `email`,
+    always gets in its school, so that importing a file again finds the same pupils.
 
     Raises:
         InvalidInput: naming each wrong field.
     """
     cells = {name: (line.get(name) or "").strip() or None for name in ROSTER_COLUMNS}
+    if cells["email"]:
+        cells["email"] = cells["email"].casefold()
     flaws = {name: _cell_flaw(name, cell) for name, cell in cells.items()}
     problems = [FieldProblem(name, *flaw) for name, flaw in flaws.items() if flaw]
-    if not cells["student_id"] and not cells["external_id"]:
-        problems.append(FieldProblem("student_id", "missing", "give student_id or external_id"))
+    if not any(cells[name] for name in ROSTER_IDS):
+        wanted = ", ".join(ROSTER_IDS[:-1])
+        problems.append(FieldProblem("student_id", "missing", f"give {wanted} or email"))
     if problems:
         raise InvalidInput(problems)
-    external_id = cells["external_id"]
+    names = (cells["first_name"], cells["last_name"])
     return RosterLine(
-        student_id=UUID(cells["student_id"])
-        if cells["student_id"]
-        else derived_id("student", str(school_id), str(external_id)),
-        name=cells["name"],
-        external_id=external_id,
+        student_id=_student_id(school_id, cells),
+        name=cells["name"] or " ".join(filter(None, names)) or None,
+        external_id=cells["external_id"],
         class_name=cells["class_name"],
+        first_name=cells["first_name"],
+        last_name=cells["last_name"],
+        email=cells["email"],
     )
+
+
+def _student_id(school_id: UUID, cells: Mapping[str, str | None]) -> UUID:
+    if cells["student_id"]:
+        return UUID(cells["student_id"])
+    if cells["external_id"]:
+        return derived_id("student", str(school_id), cells["external_id"])
+    return id_by_email(school_id, str(cells["email"]))
+
+
+def id_by_email(school_id: UUID, email: str) -> UUID:
+    """The id that a line gets which says nothing but an address of who it is."""
+    return derived_id("student by email", str(school_id), email)
 
 
 def _cell_flaw(name: str, cell: str | None) -> Flaw | None:
@@ -211,6 +275,8 @@ def _cell_flaw(name: str, cell: str | None) -> Flaw | None:
         return None
     if name == "student_id":
         return None if _is_uuid(cell) else ("not_a_uuid", "expected a UUID")
+    if name == "email":
+        return _email_flaw(cell)
     if len(cell) > _LONGEST[name]:
         return "too_long", f"at most {_LONGEST[name]} characters"
     return text_flaw(cell)

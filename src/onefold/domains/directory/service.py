@@ -141,8 +141,9 @@ class DirectoryService:
         Args:
             school_id: Whose roster it is.
             text: The file's lines with their ends. A header names the columns, of which
-                `student_id` (UUID) or `external_id` must be there; `name` and `class_name`
-                may be. Of several lines of one pupil the last counts.
+                `student_id` (UUID), `external_id` or `email` must be there; `name`,
+                `first_name`, `last_name` and `class_name` may be. Of several lines of one
+                pupil the last counts.
 
         Raises:
             NotFound: no such school.
@@ -156,7 +157,9 @@ class DirectoryService:
             rows = await store.roster(tx, school_id)
             known = {row["student_id"]: _line_of(row) for row in rows}
             owners = {row["external_id"]: row["student_id"] for row in rows if row["external_id"]}
-            good = read.without_taken(owners)
+            emails = {row["email"]: row["student_id"] for row in rows if row["email"]}
+            meant = read.of_known(school_id, emails)
+            good = meant.without_taken(owners).without_taken(emails, unique="email")
             lines = good.lines.values()
             changed = [line for line in lines if known.get(line.student_id, line) != line]
             new = [line for line in lines if line.student_id not in known]

@@ -47,6 +47,9 @@ async def enrol(
                 "name": line.name,
                 "external_id": line.external_id,
                 "created_at": now,
+                "first_name": line.first_name,
+                "last_name": line.last_name,
+                "email": line.email,
             }
             for line in lines
         ],
@@ -115,6 +118,9 @@ def _roster(school_id: UUID) -> Any:
             students.c.id.label("student_id"),
             students.c.name,
             students.c.external_id,
+            students.c.first_name,
+            students.c.last_name,
+            students.c.email,
             enrolments.c.class_name,
             enrolments.c.enrolled_at,
             enrolments.c.left_at,
@@ -122,6 +128,9 @@ def _roster(school_id: UUID) -> Any:
         .join(enrolments, same)
         .where(students.c.school_id == school_id)
     )
+
+
+_OF_PUPIL = ("name", "external_id", "first_name", "last_name", "email")
 
 
 async def amend_roster(tx: Transaction, school_id: UUID, lines: Sequence[RosterLine]) -> None:
@@ -132,7 +141,7 @@ async def amend_roster(tx: Transaction, school_id: UUID, lines: Sequence[RosterL
     pupil = (students.c.school_id == school_id) & (students.c.id == bindparam("_id"))
     await tx.execute(
         update(students).where(pupil),
-        [{"_id": o.student_id, "name": o.name, "external_id": o.external_id} for o in ordered],
+        [{"_id": o.student_id} | {name: getattr(o, name) for name in _OF_PUPIL} for o in ordered],
     )
     enrolment = (enrolments.c.school_id == school_id) & (
         enrolments.c.student_id == bindparam("_id")

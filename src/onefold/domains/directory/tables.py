@@ -34,7 +34,11 @@ students = Table(
     Column("name", String(200)),
     Column("external_id", String(100)),
     Column("created_at", Instant, nullable=False),
+    Column("first_name", String(100)),
+    Column("last_name", String(100)),
+    Column("email", String(255)),  # case folded by `read_email`: unique whatever its case
     Index(None, "school_id", "external_id", unique=True),
+    Index(None, "school_id", "email", unique=True),
 )
 
 enrolments = Table(

@@ -125,6 +125,20 @@ class TransportContract:
             received += more
         return received
 
+    async def test_a_member_tells_what_it_holds(self) -> None:
+        """Its partitions, and where that is known what is left: nothing once all is settled."""
+        async with self.broker() as broker:
+            topic, transport = await broker.topic(2), await broker.open()
+            await self.send(transport, messages(topic, 8, keys=8))
+            subscription = await transport.subscribe(GROUP, [topic])
+
+            await subscription.settle(await self.get(subscription, 8))
+
+            async with asyncio.timeout(self.patience_s):
+                while any((held := subscription.standing()).values()):
+                    await subscription.receive(max_messages=1, wait_s=self.silence_s)
+            assert held.keys() == {Partition(topic, 0), Partition(topic, 1)}
+
     # Order and content.
 
     async def test_messages_of_a_key_arrive_in_order(self) -> None:

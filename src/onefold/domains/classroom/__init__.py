@@ -1,0 +1,1 @@
+"""Who wrote which essay: rosters, suggested authors, teachers' decisions."""
