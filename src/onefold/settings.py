@@ -60,6 +60,16 @@ class Settings(BaseSettings):
     learning_session_types: Annotated[
         tuple[str, ...], Field(description="Types of learning session beside the built-in ones")
     ] = ()
+    trace_reconcile_every_s: Annotated[
+        float, Field(gt=0, description="How often the worker looks for deliveries nobody planned")
+    ] = 60.0
+    trace_valkey_url: Annotated[
+        SecretStr | None,
+        Field(description="A Valkey that tells couriers what is due; without, the database does"),
+    ] = None
+    trace_loopback: Annotated[
+        bool, Field(description="Let webhooks go to this machine, unencrypted: for tests alone")
+    ] = False
     log_level: Annotated[
         str, Field(pattern="^(debug|info|warning|error)$", description="The least that is logged")
     ] = "info"

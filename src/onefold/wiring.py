@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 from pwdlib import PasswordHash
 
 from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.sql.health import probe
 from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.migrate import migrate, require_current
@@ -19,9 +21,11 @@ from onefold.core.clock import Clock, SystemClock
 from onefold.domains.directory.service import DirectoryService
 from onefold.domains.learning.service import LearningService
 from onefold.domains.telemetry.service import Policy, TelemetryService
+from onefold.engine.courier import Courier
 from onefold.engine.service import Loop
 from onefold.settings import Settings
 from onefold.wiring_learning import learning_over
+from onefold.wiring_trace import Trace, trace_over
 
 
 class _Argon2:
@@ -46,6 +50,7 @@ class Installation:
     directory: DirectoryService
     telemetry: TelemetryService
     learning: LearningService
+    trace: Trace
     clock: Clock
     uow: SqlUnitOfWork
     ledger: SqlLedger
@@ -78,16 +83,31 @@ class Installation:
         async def sweep() -> bool:
             return await self.telemetry.close_idle_sessions(limit=batch) == batch
 
+        async def reconcile() -> bool:
+            return await self.trace.service.reconcile(limit=batch) == batch
+
         async def sweep_learning() -> bool:
             return await self.learning.sweep(limit=batch)
 
+        courier = self.courier
+        deliver = Loop("deliver traces", courier.step, every_s=courier.pause_s)
+        courier.ended = deliver.wake  # there is room again
         return [
+            deliver,
+            Loop("reconcile traces", reconcile, every_s=self.settings.trace_reconcile_every_s),
             Loop("close idle sessions", sweep, every_s=self.settings.sweep_every_s),
             Loop("end abandoned learning", sweep_learning, every_s=self.settings.sweep_every_s),
         ]
 
+    @cached_property
+    def courier(self) -> Courier:
+        """This process's courier."""
+        return self.trace.courier()
+
     async def aclose(self) -> None:
-        """Close the database. Safe twice."""
+        """Leave what is under way to be sent again, close the database. Safe twice."""
+        if "courier" in self.__dict__:
+            await self.courier.aclose()
         await self.uow.aclose()
 
 
@@ -125,6 +145,7 @@ def build(
         directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
         learning=learning_over(uow, settings=settings, clock=clock, random=random),
+        trace=trace_over(uow, SqlDeadlines(uow), clock=clock, random=random, watch=lambda *_: None),
         clock=clock,
         uow=uow,
         ledger=SqlLedger(uow),

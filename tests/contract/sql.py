@@ -9,6 +9,7 @@ from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.ports.deadlines import Deadlines
 from onefold.testing.contracts import Contract, Stores, TableEffects
 
 
@@ -23,6 +24,16 @@ async def stores(url: str) -> AsyncIterator[Stores]:
             deadlines=SqlDeadlines(uow),
             effects=await TableEffects.make(uow),
         )
+    finally:
+        await uow.aclose()
+
+
+@asynccontextmanager
+async def deadlines(url: str) -> AsyncIterator[Deadlines]:
+    """The deadlines alone."""
+    uow = SqlUnitOfWork(Database(url))
+    try:
+        yield SqlDeadlines(uow)
     finally:
         await uow.aclose()
 

@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 
 from onefold.adapters.memory.outbox import MemoryOutbox
 from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
+from onefold.ports.deadlines import Deadlines
 from onefold.testing.contracts import (
+    ClaimsContract,
     Contract,
     DeadlinesContract,
     InboxContract,
@@ -42,3 +44,11 @@ class TestOutbox(Memory, OutboxContract):
 
 class TestDeadlines(Memory, DeadlinesContract):
     __test__ = True
+
+
+class TestClaims(ClaimsContract):
+    __test__ = True
+
+    @asynccontextmanager
+    async def fresh(self) -> AsyncIterator[Deadlines]:
+        yield MemoryDeadlines(MemoryUnitOfWork())

@@ -70,6 +70,8 @@ deadlines = Table(
     Column("key", String(200), primary_key=True),
     Column("due_at", Instant, nullable=False),
     Column("payload", Json, nullable=False),
+    # Rises with every claim and move. A lease is `due_at` moved to the lease's end.
+    Column("fence", BigInteger, nullable=False, server_default=text("0")),
     Index(None, "kind", "due_at"),
 )
 

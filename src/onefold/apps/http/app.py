@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 import onefold as package
 from onefold.apps.http.problems import answer_errors
-from onefold.apps.http.routes import directory, health, learning, telemetry
+from onefold.apps.http.routes import directory, health, learning, telemetry, trace
 from onefold.wiring import Installation, running
 
 
@@ -39,6 +39,6 @@ def create_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
     )
     app.state.onefold = onefold
     answer_errors(app)
-    for routes in (health, telemetry, learning, directory):
+    for routes in (health, telemetry, learning, directory, trace):
         app.include_router(routes.router)
     return app
