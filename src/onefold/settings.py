@@ -67,9 +67,9 @@ class Settings(BaseSettings):
         SecretStr | None,
         Field(description="A Valkey that tells couriers what is due; without, the database does"),
     ] = None
-    trace_loopback: Annotated[
-        bool, Field(description="Let webhooks go to this machine, unencrypted: for tests alone")
-    ] = False
+    trace_valkey_prefix: Annotated[
+        str, Field(pattern="^[^{}]+$", description="Before every key of trace in Valkey")
+    ] = "onefold-trace"
     log_level: Annotated[
         str, Field(pattern="^(debug|info|warning|error)$", description="The least that is logged")
     ] = "info"

@@ -12,7 +12,6 @@ from functools import cached_property
 from pwdlib import PasswordHash
 
 from onefold.adapters.sql.connection import Database
-from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.sql.health import probe
 from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.migrate import migrate, require_current
@@ -83,18 +82,12 @@ class Installation:
         async def sweep() -> bool:
             return await self.telemetry.close_idle_sessions(limit=batch) == batch
 
-        async def reconcile() -> bool:
-            return await self.trace.service.reconcile(limit=batch) == batch
-
         async def sweep_learning() -> bool:
             return await self.learning.sweep(limit=batch)
 
-        courier = self.courier
-        deliver = Loop("deliver traces", courier.step, every_s=courier.pause_s)
-        courier.ended = deliver.wake  # there is room again
+        every_s = self.settings.trace_reconcile_every_s
         return [
-            deliver,
-            Loop("reconcile traces", reconcile, every_s=self.settings.trace_reconcile_every_s),
+            *self.trace.loops(self.courier, reconcile_every_s=every_s),
             Loop("close idle sessions", sweep, every_s=self.settings.sweep_every_s),
             Loop("end abandoned learning", sweep_learning, every_s=self.settings.sweep_every_s),
         ]
@@ -108,6 +101,7 @@ class Installation:
         """Leave what is under way to be sent again, close the database. Safe twice."""
         if "courier" in self.__dict__:
             await self.courier.aclose()
+        await self.trace.aclose()
         await self.uow.aclose()
 
 
@@ -145,7 +139,7 @@ def build(
         directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
         learning=learning_over(uow, settings=settings, clock=clock, random=random),
-        trace=trace_over(uow, SqlDeadlines(uow), clock=clock, random=random, watch=lambda *_: None),
+        trace=trace_over(uow, settings=settings, clock=clock, random=random),
         clock=clock,
         uow=uow,
         ledger=SqlLedger(uow),

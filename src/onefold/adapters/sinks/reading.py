@@ -22,16 +22,11 @@ def read(given: Mapping[str, Any], shape: type[Shape], what: str) -> Shape:
     try:
         return msgspec.convert(dict(given), shape)
     except msgspec.ValidationError as error:
-        text = str(error)
-        place = text.rpartition("`$.")[2].rstrip("`") if "`$." in text else ""
-        reason = (
-            text.split(" - at ", maxsplit=1)[0]
-            if "`" in text.split(" - at ", maxsplit=1)[0]
-            else "has a wrong value"
-        )
-        raise InvalidInput(
-            [FieldProblem(f"{what}.{place}".rstrip("."), "config", reason)]
-        ) from None
+        # "Object contains unknown field `x`" names a key; every other text could quote a value.
+        reason, _, place = str(error).partition(" - at `$.")
+        field = f"{what}.{place.rstrip('`')}".rstrip(".")
+        named = reason if "field `" in reason else "has a wrong value"
+        raise InvalidInput([FieldProblem(field, "config", named)]) from None
 
 
 def opened(parcel: Parcel) -> tuple[Envelope, ResultOnly] | Outcome:

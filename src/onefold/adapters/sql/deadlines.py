@@ -126,7 +126,7 @@ async def _lease(
     ours = and_(deadlines.c.kind == kind, deadlines.c.key.in_(keys))
     take = update(deadlines).where(ours).values(due_at=until, fence=fence)
     rows = (await tx.execute(take.returning(deadlines.c.key, deadlines.c.fence))).all()
-    return {key: taken for key, taken in rows}
+    return {row.key: row.fence for row in rows}
 
 
 async def _held(tx: Transaction, claimed: Sequence[Deadline]) -> set[tuple[str, str, int]]:

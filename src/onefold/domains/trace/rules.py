@@ -215,6 +215,11 @@ def stopped(row: Mapping[str, Any], *, now: datetime, floor: timedelta) -> Stop 
         now: The present instant.
         floor: The destination's own least delay.
     """
+    return _waits(row, now=now, floor=floor) or _must_not(row, now=now)
+
+
+def _waits(row: Mapping[str, Any], *, now: datetime, floor: timedelta) -> Stop | None:
+    """Why there is nothing to do now."""
     state = State(row["state"])
     if state in _FINAL:
         return Stop("skipped")
@@ -223,9 +228,14 @@ def stopped(row: Mapping[str, Any], *, now: datetime, floor: timedelta) -> Stop 
         return Stop("held", again_at=again)
     if state is State.LEASED and row["leased_until"] > now:
         return Stop("skipped", again_at=row["leased_until"])
-    young = max(row["next_at"], row["not_before"], row["exit_time"] + max(FLOOR, floor))
-    if now < young:
-        return Stop("skipped", again_at=young)
+    old_enough = row["exit_time"] + max(FLOOR, floor) if row["exit_time"] else now
+    young = max(row["next_at"], row["not_before"], old_enough)
+    return Stop("skipped", again_at=young) if now < young else None
+
+
+def _must_not(row: Mapping[str, Any], *, now: datetime) -> Stop | None:
+    """Why it may not leave, though it is due."""
+    state = State(row["state"])
     if row["revision"] < row["present_revision"] or row["status"] != "closed":
         return _refused(state, Fact.CANCELLED, "superseded")
     if not consents(row["subscription"], now):

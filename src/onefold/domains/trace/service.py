@@ -615,6 +615,11 @@ class TraceService:
             )
         return _covered(rows)
 
+    async def kinds(self) -> Sequence[str]:
+        """The kinds of every destination's deadlines."""
+        async with self._uow.read() as tx:
+            return [kind_of(id_) for id_ in await store.destination_ids(tx)]
+
     async def gauges(self) -> Sequence[Row]:
         """What waits, is dead or held, by destination: for the metrics."""
         async with self._uow.read() as tx:

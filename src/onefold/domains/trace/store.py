@@ -77,6 +77,12 @@ async def all_destinations(tx: Transaction, school_id: UUID) -> Sequence[Row]:
     return rows_of(await tx.execute(select(destinations).where(mine).order_by(destinations.c.name)))
 
 
+async def destination_ids(tx: Transaction) -> Sequence[UUID]:
+    """Every destination that deliveries wait for, of every school."""
+    query = select(destinations.c.id).where(destinations.c.state != "removed")
+    return (await tx.execute(query)).scalars().all()
+
+
 async def destination(
     tx: Transaction, school_id: UUID, named: str | UUID, *, lock: bool = False
 ) -> Row | None:
