@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     trace_reconcile_every_s: Annotated[
         float, Field(gt=0, description="How often the worker looks for deliveries nobody planned")
     ] = 60.0
+    trace_celery_every_s: Annotated[
+        float, Field(gt=0, description="How often Celery's beat delivers what is due")
+    ] = 300.0
+    trace_celery_batch: Annotated[
+        int, Field(gt=0, description="How many deliveries one Celery task takes at the most")
+    ] = 10
     trace_valkey_url: Annotated[
         SecretStr | None,
         Field(description="A Valkey that tells couriers what is due; without, the database does"),

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 
 from onefold.adapters.sinks import registry
+from onefold.adapters.sinks.file import compact
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.trace_metrics import TraceMetrics
 from onefold.core.clock import Clock
@@ -116,6 +118,11 @@ def _deadlines(uow: UnitOfWork, settings: Settings) -> tuple[Deadlines, Callable
 
     server = connect(url.get_secret_value())
     return ValkeyDeadlines(server, prefix=settings.trace_valkey_prefix), server.aclose
+
+
+def compacted(folder: Path) -> dict[str, int]:
+    """Make the daily files of a file destination's folder; how many lines each has."""
+    return compact(folder)
 
 
 def _make(route: Route) -> Sink:

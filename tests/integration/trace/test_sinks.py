@@ -1,6 +1,7 @@
 """What the sinks send, byte by byte, and what answers mean to them."""
 
 import base64
+import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -308,13 +309,16 @@ _HISTORY: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("form", ["json", "xml"])
-async def test_myfxbook_is_looked_at_and_never_posted_to(form: str) -> None:
+async def test_myfxbook_is_looked_at_and_never_posted_to(
+    form: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Delivered means seen, in the broker's own time; one answer serves all for a minute."""
     async with receiving((200, {}, _HISTORY[form])) as there:
         config = {
             "account": "12345", "utc_offset_min": 120, "form": form,
             "url": f"{there.url}/api/get-history", "loopback": True,
         }  # fmt: skip
+        caplog.set_level(logging.DEBUG)
         one = MyfxbookSink(config, {"session": "hunter2/+="})
         seen = await one.send(parcel(), now=NOW)
         not_seen = await one.send(parcel(exit_price="1.07"), now=NOW)
@@ -325,6 +329,7 @@ async def test_myfxbook_is_looked_at_and_never_posted_to(form: str) -> None:
     (asked,) = there.got
     assert asked.line.startswith(f"GET /api/get-history.{form}?session=hunter2%2F%2B%3D&id=12345")
     assert asked.body == b""
+    assert "hunter2" not in caplog.text
 
 
 @pytest.mark.parametrize(

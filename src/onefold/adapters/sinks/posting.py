@@ -1,6 +1,7 @@
 """One guarded HTTP request, and what its answer means. Shared by the sinks that speak HTTP."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,10 @@ import httpx
 
 from onefold.adapters.sinks.address import Blocked, Resolve, Target, checked, resolve
 from onefold.ports.sink import Kind, Outcome, Toll
+
+# They tell URLs, and a URL may hold a session (test_myfxbook_is_looked_at).
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 CONNECT_S: Final = 5.0
 TOTAL_S: Final = 30.0

@@ -5,6 +5,7 @@ Nothing is read and nothing is overwritten, so the key needs `s3:PutObject` alon
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,6 +18,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from onefold.adapters.sinks.address import target
 from onefold.adapters.sinks.reading import opened, read
 from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+
+# At DEBUG it tells what is signed, and with which key.
+logging.getLogger("botocore").setLevel(logging.INFO)
 
 _REFUSED: Final = frozenset({401, 403})
 _PASSING: Final = frozenset({408, 409, 429, 500, 502, 503, 504})

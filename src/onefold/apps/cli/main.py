@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from onefold.apps.cli import dead, directory, learning, server, telemetry
+from onefold.apps.cli import dead, directory, learning, server, telemetry, trace
 from onefold.errors import OnefoldError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ directory.add_to(app)
 dead.add_to(app)
 telemetry.add_to(app)
 learning.add_to(app)
+trace.add_to(app)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from onefold.core.ids import derived_id, new_event_id
 from onefold.core.published import PROFILES, encode
 from onefold.domains.directory.rules import Principal, Scope
 from onefold.domains.trace import rules, store
-from onefold.domains.trace.privacy import rfc3339
+from onefold.domains.trace.privacy import payload, rfc3339
 from onefold.domains.trace.tables import deliveries, destinations, revisions, subscriptions, trades
 from onefold.errors import Conflict, IllegalTransition, NotFound
 from onefold.ports.sink import Outcome, Parcel, Sink
@@ -231,6 +231,26 @@ class TraceService:
             "deliveries": [shown_delivery(row) for row in sent],
         }
 
+    async def dry_run(self, caller: Principal, trade_id: UUID, profile: str) -> bytes:
+        """
+        What a closed trade would say under *profile*, its references made up; nothing is kept.
+
+        Raises:
+            NotFound: no such trade. IllegalTransition: it is open. InvalidInput: no such profile.
+        """
+        caller.require(Scope.TRACE_READ)
+        if profile not in PROFILES:
+            raise rules.wrong("profile", "choice", f"expected one of {', '.join(PROFILES)}")
+        async with self._uow.read() as tx:
+            row = await store.trade(tx, caller.school_id, trade_id)
+        if row is None:
+            raise NotFound("trade", str(trade_id))
+        if row["status"] != "closed":
+            raise IllegalTransition("open", "publishing")
+        data = payload(profile, row, trade_ref="a" * 26, account_ref="b" * 26)
+        at = rfc3339(row["exit_time"])
+        return encode(profile, data, id_=str(UUID(int=0)), occurred_at=at)
+
     async def set_instrument(
         self, caller: Principal, symbol: str, contract_size: str, currency: str
     ) -> None:
@@ -390,7 +410,7 @@ class TraceService:
             raise NotFound("destination", named)
         now = self._clock.now()
         id_ = str(new_event_id(now, self._random))
-        body = test_body(id_, now)
+        body = marked_body(id_, now)
         if not send:
             return {"id": id_, "body": body.decode()}
         sink = self._make(row["sink"], row["config"], row["secrets"])
@@ -746,7 +766,7 @@ def _check_destination(
         raise rules.wrong("rate_per_s", "bounds", "expected 0.001 to 10000")
 
 
-def test_body(id_: str, now: datetime) -> bytes:
+def marked_body(id_: str, now: datetime) -> bytes:
     """A payload that no tracker can take for a result: of an instrument named TEST, on paper."""
     data = PROFILES["result_only"](
         trade_ref="a" * 26,
