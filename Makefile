@@ -36,6 +36,9 @@ test: $(READY) ## every test
 learning-demo: $(READY) ## twelve scenarios, thirty days of reviews, a budget: totals checked
 	@$(BIN)/python examples/learning_demo.py
 
+trace-demo: $(READY) ## trades published past errors, stalls, a dead tracker and a killed courier
+	@$(BIN)/python examples/trace_demo.py
+
 LEARNING_TESTS := tests/unit/learning tests/integration/learning tests/faults/test_learning_faults.py
 coverage-learning: $(READY) ## branch coverage of the learning domain by its own tests: 100 %
 	@$(BIN)/python -m coverage run --branch --concurrency=thread,greenlet \
@@ -87,4 +90,4 @@ bench-memory: $(READY) ## memory from 10 k to 1 M events stays flat; MEMORY_EVEN
 kafka: ## a real Kafka on loopback, port 9092 or KAFKA_PORT (needs mvn and Java 17)
 	@exec $(PYTHON) scripts/kafka/server.py --port $(or $(KAFKA_PORT),9092)
 
-.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory kafka
+.PHONY: help setup run test learning-demo trace-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory kafka
