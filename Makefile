@@ -49,6 +49,8 @@ faults: $(READY) ## every fault of the earlier systems, one test each
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/faults
 	@echo "faults: $$($(BIN)/python -m pytest --collect-only -q tests/faults \
 		| grep -o 'test_l[0-9]*_' | sort -u | wc -l) of the learning note kept out"
+	@echo "faults: $$($(BIN)/python -m pytest --collect-only -q tests/faults/test_trace_faults.py \
+		| grep -o 'test_t_[a-g][0-9]*' | sort -u | wc -l) of the trace note, A1 to G, kept out"
 
 bench-learning: $(READY) ## learning sessions a second, beside a commit per call
 	@$(BIN)/python benchmarks/learning.py

@@ -134,8 +134,9 @@ async def _trades(onefold: Installation, caller: Principal) -> int:
 async def _killed_courier(url: str, clock: ManualClock, receiver: Receiver) -> None:
     """A courier in a process of its own, killed while a receiver stalls it."""
     at = clock.now().isoformat()
-    child = subprocess.Popen([sys.executable, __file__, "courier", url, at])
-    while "stall" in receiver.script and child.poll() is None:
+    words = [sys.executable, __file__, "courier", url, at]
+    child = subprocess.Popen(words)  # noqa: ASYNC220
+    while "stall" in receiver.script and child.poll() is None:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from tests.support import School
 
+from onefold.adapters.sinks import registry
 from onefold.domains.trace.desk import TraceDesk
 from onefold.domains.trace.service import TraceService
 from onefold.engine.courier import Courier
@@ -18,7 +19,7 @@ from onefold.ports.deadlines import Deadlines
 from onefold.ports.desk import Route
 from onefold.ports.sink import Kind, Outcome, Parcel, Sink
 from onefold.wiring import Installation
-from onefold.wiring_trace import Trace, registry
+from onefold.wiring_trace import Trace
 
 OK = Outcome(Kind.DELIVERED, "ok", 200)
 BUSY = Outcome(Kind.RETRY, "http_503", 503)
@@ -30,7 +31,7 @@ HOUR = timedelta(hours=1)
 class Scripted:
     """Answers what its script says, one a call, then the last again; keeps what came."""
 
-    script: list[Outcome | Exception] = field(default_factory=lambda: [OK])
+    script: list[Any] = field(default_factory=lambda: [OK])
     got: list[tuple[datetime, Parcel]] = field(default_factory=list)
     before: Callable[[Parcel], Any] | None = None
 
@@ -38,7 +39,7 @@ class Scripted:
         self.got.append((now, parcel))
         if self.before is not None:
             await self.before(parcel)
-        answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        answer: Outcome | Exception = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -11,7 +11,8 @@ from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWo
 from onefold.adapters.valkey.connection import connect
 from onefold.adapters.valkey.deadlines import ValkeyDeadlines, feed
 from onefold.ports.deadlines import Deadlines
-from onefold.testing.contracts.claims import KIND, NOON, ClaimsContract, keys, one
+from onefold.testing.contracts.claims import KIND, ClaimsContract, keys, one
+from onefold.testing.contracts.stores import NOON
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from tests.support import new_school
 from tests.support_trace import OK, Scripted, World, trade
 
+from onefold.adapters.sinks import registry
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.core.ids import derived_id
 from onefold.domains.trace.desk import TraceDesk
@@ -21,7 +22,6 @@ from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario, explore
 from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
 from onefold.wiring import Installation, build
-from onefold.wiring_trace import registry
 
 pytestmark = pytest.mark.timeout(120)
 TRADE = derived_id("crash", "trade")

@@ -71,7 +71,7 @@ async def things(service: AsyncClient, clock: ManualClock) -> Things:
     return made
 
 
-TRACE = "/api/v1/trace"  # known and tested so in trace/test_http.py
+TRACE = "/api/v1/trace"  # its routes are known, and tested so, in test_trace.py
 LEARNING = "/api/v1/learning"  # its routes are known, and tested so, in learning/test_http.py
 
 

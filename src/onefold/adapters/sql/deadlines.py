@@ -93,7 +93,7 @@ class SqlDeadlines:
             for start in range(0, len(asked), _MOST_KINDS):
                 some = union_all(*map(_first_of, asked[start : start + _MOST_KINDS]))
                 rows = (await tx.execute(some)).all()
-                found |= {kind: at for kind, at in rows if at is not None}
+                found |= {row.kind: row.at for row in rows if row.at is not None}
         return found
 
 
@@ -139,7 +139,7 @@ async def _held(tx: Transaction, claimed: Sequence[Deadline]) -> set[tuple[str, 
     )
     columns = (deadlines.c.kind, deadlines.c.key, deadlines.c.fence)
     query = select(*columns).where(ours).order_by(*columns[:2]).with_for_update()
-    held = {(kind, key, fence) for kind, key, fence in (await tx.execute(query)).all()}
+    held = {(row.kind, row.key, row.fence) for row in (await tx.execute(query)).all()}
     return held & {(d.kind, d.key, d.fence) for d in claimed}
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 from onefold.core.delivery import (
@@ -30,7 +30,6 @@ FLOOR: Final = timedelta(minutes=1)  # no delay is shorter, whatever a destinati
 DEFAULT_DELAY: Final = timedelta(minutes=5)
 MAX_DELAY: Final = timedelta(days=365)
 BREAKER: Final = Breaker()
-GRACE: Final = timedelta(seconds=5)
 
 AMOUNTS: Final = (
     *("entry_price", "exit_price", "volume", "stop_loss", "take_profit", "profit_gross"),
@@ -54,18 +53,12 @@ def amount(value: Any, field: str) -> Decimal | None:
     Raises:
         InvalidInput: not a decimal of at most 20 digits before and 12 after the point.
     """
-    if value is None or isinstance(value, Decimal):
-        text = value if value is None else f"{value:f}"
-    else:
-        text = value
-    if text is None:
+    if value is None:
         return None
+    text = f"{value:f}" if isinstance(value, Decimal) else value
     if not isinstance(text, str) or not _AMOUNT.fullmatch(text):
         raise wrong(field, "not_exact", 'expected a decimal as text, such as "1.2345"')
-    try:
-        return Decimal(text)
-    except InvalidOperation:  # pragma: no cover (the pattern admits decimals alone)
-        raise wrong(field, "not_exact", "expected a decimal as text") from None
+    return Decimal(text)
 
 
 def instant(value: datetime | None, field: str) -> datetime | None:
@@ -106,7 +99,7 @@ def facts(given: Mapping[str, Any]) -> dict[str, Any]:
         **{field: amount(given.get(field), field) for field in AMOUNTS},
         **{f: instant(given.get(f), f) for f in ("entry_time", "exit_time", "not_before")},
     }
-    needed = ("entry_time", "entry_price")
+    needed: tuple[str, ...] = ("entry_time", "entry_price")
     if row["status"] == "closed":
         needed += ("exit_time", "exit_price")
     missing = [field for field in needed if row[field] is None]
@@ -173,10 +166,11 @@ def leaves_at(
     made early nor one made late leaves sooner; an absolute wish is followed if it is later
     than the floor.
     """
-    base = max(row["exit_time"], recorded_at)
+    base: datetime = max(row["exit_time"], recorded_at)
     floor = max(FLOOR, floor)
     if row["not_before"] is not None:
-        return max(row["not_before"], base + floor)
+        wished: datetime = row["not_before"]
+        return max(wished, base + floor)
     own = timedelta(seconds=row["delay_s"]) if row["delay_s"] is not None else delay
     return base + max(own, floor)
 

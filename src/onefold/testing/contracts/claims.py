@@ -44,7 +44,8 @@ class ClaimsContract:
 
     async def test_a_claim_reads_back_as_it_was_armed(self) -> None:
         """Who acts is told when it was due, and the payload."""
-        at, payload = NOON.replace(microsecond=123_457), {"n": 1, "deep": {"a": [None, "\u00e9"]}}
+        at = NOON.replace(microsecond=123_457)
+        payload: dict[str, Any] = {"n": 1, "deep": {"a": [None, "\N{PARTY POPPER}"]}}
         async with self.fresh() as deadlines:
             await deadlines.arm([one("a", at, **payload)])
 
