@@ -9,6 +9,7 @@ from tests.support import another_server
 from tests.support_trace import BUSY, MINUTE, OK, Scripted, World, files, opening, trade
 
 from onefold.core.published import require
+from onefold.errors import IllegalTransition
 from onefold.ports.sink import Kind, Outcome, Toll
 
 
@@ -229,3 +230,52 @@ async def test_a_dead_delivery_is_kept_and_replayed_the_same(world: World) -> No
         (2, "began", None),
         (2, "ended", "ok"),
     ]
+
+
+async def test_a_courier_sleeps_until_the_next_instant_and_no_longer(world: World) -> None:
+    """Not on a tick: up to what is due next, and half a second for what others arm."""
+    await world.destination()
+    await world.subscribe()
+    await world.closed()
+    pauses = []
+    async with world.courier() as courier:
+        for left in (300.0, 0.3, 0.004):
+            due = (await world.only())["next_at"]
+            world.onefold.clock.set(due - timedelta(seconds=left))  # type: ignore[attr-defined]
+            assert not await courier.step()
+            pauses.append(courier.pause_s())
+
+    assert pauses == [0.5, 0.3, 0.004]
+
+
+async def test_a_replay_is_harmless_where_the_receiver_has_it(world: World) -> None:
+    """What was delivered cannot be replayed; what is dead may have been received, and is equal."""
+    there = await world.destination(sink=Scripted([Outcome(Kind.PERMANENT, "http_404", 404), OK]))
+    await world.subscribe()
+    await world.closed()
+    await world.work_off(MINUTE * 5)
+    id_ = (await world.only())["id"]
+    await world.service.replay(world.school.admin, id_)
+    await world.work_off()
+
+    for act in (world.service.replay, world.service.cancel, world.service.release):
+        with pytest.raises(IllegalTransition):
+            await act(world.school.admin, id_)
+    assert len(set(there.bodies)) == 1
+
+
+async def test_a_waiting_delivery_is_cancelled_or_released_until_it_is_sent(world: World) -> None:
+    """Released, it still waits for its destination's floor after the exit."""
+    there = await world.destination()
+    await world.subscribe(delay_s=86_400)
+    await world.closed()
+    await world.closed(entry_price="1.01")
+    first, second = await world.deliveries()
+
+    await world.service.cancel(world.school.admin, first["id"])
+    await world.service.release(world.school.admin, second["id"])
+
+    assert await world.work_off(timedelta(seconds=59)) == {}
+    assert await world.work_off(timedelta(seconds=1)) == {"delivered": 1}
+    assert await world.work_off(timedelta(days=2)) == {"skipped": 1}
+    assert there.ids == [str(second["id"])]

@@ -304,3 +304,7 @@ def upgrade() -> None:
         "onefold_deadlines",
         sa.Column("fence", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
     )
+    op.drop_index("ix_onefold_deadlines_kind_due_at", "onefold_deadlines")
+    op.create_index(
+        "ix_onefold_deadlines_kind_due_at_key", "onefold_deadlines", ["kind", "due_at", "key"]
+    )
