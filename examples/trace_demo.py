@@ -78,7 +78,7 @@ async def main() -> int:
 async def _demo(home: Path) -> int:
     clock = ManualClock(START)
     url = f"sqlite:///{home / 'demo.db'}"
-    onefold = build(Settings(database_url=SecretStr(url)), clock=clock)
+    onefold = build(Settings(database_url=SecretStr(url), trace_loopback=True), clock=clock)
     receiver = Receiver()
     server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
     try:
@@ -146,7 +146,7 @@ async def _killed_courier(url: str, clock: ManualClock, receiver: Receiver) -> N
 async def _courier(url: str, at: str) -> None:
     """The child: delivers until it is killed."""
     clock = ManualClock(datetime.fromisoformat(at))
-    onefold = build(Settings(database_url=SecretStr(url)), clock=clock)
+    onefold = build(Settings(database_url=SecretStr(url), trace_loopback=True), clock=clock)
     while True:
         await onefold.courier.work_off()
         clock.advance(timedelta(seconds=30))

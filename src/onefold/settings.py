@@ -73,6 +73,9 @@ class Settings(BaseSettings):
         SecretStr | None,
         Field(description="A Valkey that tells couriers what is due; without, the database does"),
     ] = None
+    trace_loopback: Annotated[
+        bool, Field(description="Let destinations be on this machine: for tests and demos alone")
+    ] = False
     trace_valkey_prefix: Annotated[
         str, Field(pattern="^[^{}]+$", description="Before every key of trace in Valkey")
     ] = "onefold-trace"

@@ -1,11 +1,12 @@
 """The part of the wiring that puts trace together; `onefold.wiring` calls it."""
 
 import random as chance
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from onefold.adapters.sinks import registry
 from onefold.adapters.sinks.file import compact
@@ -13,11 +14,12 @@ from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.trace_metrics import TraceMetrics
 from onefold.core.clock import Clock
 from onefold.domains.trace.desk import TraceDesk, Watch
+from onefold.domains.trace.service import MakeSink as MakeBySettings
 from onefold.domains.trace.service import TraceService
 from onefold.engine.courier import Courier, MakeSink
 from onefold.engine.service import Loop
+from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.deadlines import Deadlines
-from onefold.ports.desk import Route
 from onefold.ports.sink import Sink
 from onefold.ports.unit_of_work import UnitOfWork
 from onefold.settings import Settings
@@ -91,14 +93,15 @@ def trace_over(
 ) -> Trace:
     """Trace over *uow*; the settings say who tells what is due."""
     deadlines, close = _deadlines(uow, settings)
+    make = _guarded(loopback=settings.trace_loopback)
     return Trace(
-        service=TraceService(uow, clock=clock, random=random, make=registry.make),
+        service=TraceService(uow, clock=clock, random=random, make=make),
         uow=uow,
         deadlines=deadlines,
         clock=clock,
         random=random,
         metrics=_metrics(),
-        make=_make,
+        make=lambda route: make(route.sink, route.config, route.secrets),
         close=close,
     )
 
@@ -125,5 +128,13 @@ def compacted(folder: Path) -> dict[str, int]:
     return compact(folder)
 
 
-def _make(route: Route) -> Sink:
-    return registry.make(route.sink, route.config, route.secrets)
+def _guarded(*, loopback: bool) -> MakeBySettings:
+    """Sinks as configured; none on this machine unless whoever runs it says so."""
+
+    def make(kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> Sink:
+        if config.get("loopback") and not loopback:
+            reason = "this server's settings do not allow it"
+            raise InvalidInput([FieldProblem("config.loopback", "config", reason)])
+        return registry.make(kind, config, secrets)
+
+    return make

@@ -6,14 +6,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from sqlalchemy import delete, select
 from tests.integration.trace.test_sinks import parcel, sink
 from tests.support import School, another_server, rows
@@ -27,9 +27,19 @@ from onefold.domains.trace.tables import attempts, deliveries, destinations, pse
 from onefold.errors import ConstraintViolated, IllegalTransition, InvalidInput
 from onefold.ports.sink import Kind, Outcome, Toll
 from onefold.settings import Settings
-from onefold.wiring import Installation, running
+from onefold.testing.clock import ManualClock
+from onefold.wiring import Installation, build, running
 
 NOW = datetime(2026, 1, 15, 14, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+async def onefold(database_url: str, clock: ManualClock) -> AsyncIterator[Installation]:
+    """All parts; receivers on this machine are let in."""
+    settings = Settings(database_url=SecretStr(database_url), trace_loopback=True)
+    built = build(settings, clock=clock)
+    yield built
+    await built.aclose()
 
 
 @pytest.fixture
@@ -508,10 +518,17 @@ async def test_t_e3_what_looks_like_a_person_waits_for_one(world: World) -> None
     assert (await world.only())["cleared"] == world.school.admin.name
 
 
-async def test_t_e4_no_destination_is_inside() -> None:
+async def test_t_e4_no_destination_is_inside(world: World) -> None:
     """Loopback and metadata addresses were accepted, redirects followed; here neither is."""
     from onefold.adapters.sinks.webhook import WebhookSink
 
+    inside = {"url": "http://[::1]/", "loopback": True}
+    usual = build(Settings(database_url=world.onefold.settings.database_url))
+    with pytest.raises(InvalidInput):  # nobody lets it in over HTTP: the server's settings do
+        await usual.trace.service.create_destination(
+            world.school.admin, "x", "webhook", config=inside
+        )
+    await usual.aclose()
     for host in ("127.0.0.1", "169.254.169.254", "[::ffff:10.0.0.1]", "[::1]"):
         one = WebhookSink({"url": f"https://{host}/"}, {"token": "x"})
         assert (await one.send(parcel(), now=NOW)).reason == "blocked_address"

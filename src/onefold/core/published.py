@@ -9,14 +9,13 @@ is not zero, instants are RFC 3339 in UTC. A change of a model is a new version 
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from onefold.errors import FieldProblem, InvalidInput
 
 POLICY: Final = "2026-11"  # which version of these models and rules was applied; kept as evidence
-EVENT_TYPE: Final = "trade.closed"
 MAX_BODY_BYTES: Final = 20_000  # Standard Webhooks: payloads should be under 20 kB
 
 Amount = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,20}(\.[0-9]{1,12})?$")]
@@ -151,9 +150,3 @@ def tripped(data: ResultOnly, known: tuple[str, ...] = ()) -> str | None:
         if len(name) >= 3 and any(name.casefold() in text.casefold() for text in texts):
             return "known name"
     return None
-
-
-def plain(data: ResultOnly) -> dict[str, Any]:
-    """What is sent, as a mapping."""
-    made: dict[str, Any] = msgspec.to_builtins(data)
-    return made

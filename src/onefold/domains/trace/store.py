@@ -1,6 +1,6 @@
 """The queries of trace, for both databases. Each belongs to a caller's transaction."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -415,11 +415,3 @@ async def gauges(tx: Transaction) -> Sequence[Row]:
         .group_by(destinations.c.name)
     )
     return rows_of(await tx.execute(query))
-
-
-def states(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many of *rows* are in each state."""
-    found: dict[str, int] = {}
-    for row in rows:
-        found[row["state"]] = found.get(row["state"], 0) + 1
-    return found
