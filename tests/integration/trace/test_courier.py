@@ -279,3 +279,20 @@ async def test_a_waiting_delivery_is_cancelled_or_released_until_it_is_sent(worl
     assert await world.work_off(timedelta(seconds=1)) == {"delivered": 1}
     assert await world.work_off(timedelta(days=2)) == {"skipped": 1}
     assert there.ids == [str(second["id"])]
+
+
+async def test_a_delivery_that_kills_its_couriers_is_given_up(world: World) -> None:
+    """A claim uses an attempt, though nobody lives to say how it ended."""
+    there = await world.destination(schedule="compat")
+    await world.subscribe()
+    await world.closed()
+
+    async def die(_: object) -> None:
+        raise asyncio.CancelledError
+
+    there.before = die
+    for _ in range(8):
+        await world.work_off(MINUTE * 5)
+
+    found = await world.only()
+    assert (found["state"], found["reason"], len(there.got)) == ("dead", "attempts", 6)

@@ -211,7 +211,8 @@ def _room(place: Row, busy: int) -> int:
 
 def _stop(row: Row, place: Row | None, now: datetime) -> rules.Stop | None:
     floor = timedelta(seconds=place["delay_floor_s"]) if place else rules.FLOOR
-    stop = rules.stopped(row, now=now, floor=floor)
+    schedule = place["schedule"] if place else "standard"
+    stop = rules.stopped(row, now=now, floor=floor, schedule=schedule)
     if stop is None and (place is None or place["state"] != "active"):
         reason = "removed" if place is None else place["state"]
         return rules.Stop("held", Fact.STOPPED, reason, now + timedelta(minutes=1))

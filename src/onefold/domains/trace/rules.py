@@ -200,7 +200,9 @@ _FINAL: Final = (State.DELIVERED, State.DEAD, State.CANCELLED)
 BY_DESTINATION: Final = ("paused", "disabled", "removed", "setup")
 
 
-def stopped(row: Mapping[str, Any], *, now: datetime, floor: timedelta) -> Stop | None:
+def stopped(
+    row: Mapping[str, Any], *, now: datetime, floor: timedelta, schedule: str
+) -> Stop | None:
     """
     Why the delivery in *row* may not be attempted now; None when it may.
 
@@ -208,8 +210,9 @@ def stopped(row: Mapping[str, Any], *, now: datetime, floor: timedelta) -> Stop 
         row: A delivery joined with its trade, revision, subscription.
         now: The present instant.
         floor: The destination's own least delay.
+        schedule: Its schedule of retries.
     """
-    return _waits(row, now=now, floor=floor) or _must_not(row, now=now)
+    return _waits(row, now=now, floor=floor) or _must_not(row, now=now, schedule=schedule)
 
 
 def _waits(row: Mapping[str, Any], *, now: datetime, floor: timedelta) -> Stop | None:
@@ -227,7 +230,7 @@ def _waits(row: Mapping[str, Any], *, now: datetime, floor: timedelta) -> Stop |
     return Stop("skipped", again_at=young) if now < young else None
 
 
-def _must_not(row: Mapping[str, Any], *, now: datetime) -> Stop | None:
+def _must_not(row: Mapping[str, Any], *, now: datetime, schedule: str) -> Stop | None:
     """Why it may not leave, though it is due."""
     state = State(row["state"])
     if row["revision"] < row["present_revision"] or row["status"] != "closed":
@@ -236,6 +239,9 @@ def _must_not(row: Mapping[str, Any], *, now: datetime) -> Stop | None:
         return _refused(state, Fact.STOPPED, "consent")
     if now - row["first_due_at"] >= MAX_AGE:
         return _refused(state, Fact.GAVE_UP, "age")
+    if row["tries"] > len(SCHEDULES[schedule].bounds_s):
+        # Its couriers died, again and again: perhaps of it.
+        return _refused(state, Fact.GAVE_UP, "attempts")
     return None
 
 

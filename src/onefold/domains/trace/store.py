@@ -124,6 +124,12 @@ async def usable(tx: Transaction, now: datetime) -> tuple[Sequence[Row], datetim
     return ready, min((until for until in waits if until > now), default=None)
 
 
+async def destinations_of(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Row]:
+    """These destinations by id, as they are now."""
+    query = select(destinations).where(destinations.c.id.in_(ids))
+    return {row["id"]: row for row in rows_of(await tx.execute(query))}
+
+
 async def lock_destinations(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Row]:
     """These destinations by id, held until the commit, taken in the order of their ids."""
     query = select(destinations).where(destinations.c.id.in_(ids)).order_by(destinations.c.id)
@@ -355,9 +361,15 @@ async def forgotten(tx: Transaction, *, before: datetime, limit: int) -> Sequenc
         and_(deliveries.c.state == "pending", deliveries.c.next_at < before),
         and_(deliveries.c.state == "leased", deliveries.c.leased_until < before),
     )
-    # Those of a destination that rests or is slow are late, and not forgotten.
+    # Those of a destination that fails and rests are late, and not forgotten.
+    well = and_(
+        destinations.c.id == deliveries.c.destination_id,
+        destinations.c.state == "active",
+        destinations.c.failures == 0,
+    )
     query = select(deliveries.c.id, deliveries.c.school_id, deliveries.c.destination_id)
-    query = query.where(late).order_by(deliveries.c.next_at).limit(limit)
+    query = query.join(destinations, well).where(late)
+    query = query.order_by(deliveries.c.next_at).limit(limit)
     return rows_of(await tx.execute(query))
 
 
