@@ -36,6 +36,9 @@ test: $(READY) ## every test
 learning-demo: $(READY) ## twelve scenarios, thirty days of reviews, a budget: totals checked
 	@$(BIN)/python examples/learning_demo.py
 
+trace-demo: $(READY) ## trades published past errors, stalls, a dead tracker and a killed courier
+	@$(BIN)/python examples/trace_demo.py
+
 LEARNING_TESTS := tests/unit/learning tests/integration/learning tests/faults/test_learning_faults.py
 coverage-learning: $(READY) ## branch coverage of the learning domain by its own tests: 100 %
 	@$(BIN)/python -m coverage run --branch --concurrency=thread,greenlet \
@@ -114,4 +117,4 @@ MINUTES ?= 2
 chaos: $(READY) ## workers, broker and database die while events pour in; MINUTES=, SEED=
 	@$(BIN)/python -m tests.acceptance.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-.PHONY: help setup run test learning-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume bench-classroom match-quality twins explore bench-testing kafka chaos
+.PHONY: help setup run test learning-demo trace-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume bench-classroom match-quality twins explore bench-testing kafka chaos

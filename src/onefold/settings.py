@@ -131,6 +131,25 @@ class Settings(BaseSettings):
     classroom_topic: Annotated[
         str, Field(min_length=1, max_length=249, description="Where suggested authors come from")
     ] = "huleedu.batch.author.matches.suggested.v1"
+    trace_reconcile_every_s: Annotated[
+        float, Field(gt=0, description="How often the worker looks for deliveries nobody planned")
+    ] = 60.0
+    trace_celery_every_s: Annotated[
+        float, Field(gt=0, description="How often Celery's beat delivers what is due")
+    ] = 300.0
+    trace_celery_batch: Annotated[
+        int, Field(gt=0, description="How many deliveries one Celery task takes at the most")
+    ] = 10
+    trace_valkey_url: Annotated[
+        SecretStr | None,
+        Field(description="A Valkey that tells couriers what is due; without, the database does"),
+    ] = None
+    trace_loopback: Annotated[
+        bool, Field(description="Let destinations be on this machine: for tests and demos alone")
+    ] = False
+    trace_valkey_prefix: Annotated[
+        str, Field(pattern="^[^{}]+$", description="Before every key of trace in Valkey")
+    ] = "onefold-trace"
     log_level: Annotated[
         str, Field(pattern="^(debug|info|warning|error)$", description="The least that is logged")
     ] = "info"

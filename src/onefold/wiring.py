@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Final
 
 from pwdlib import PasswordHash
@@ -28,6 +29,7 @@ from onefold.domains.classroom.service import ClassroomService
 from onefold.domains.directory.service import DirectoryService
 from onefold.domains.learning.service import LearningService
 from onefold.domains.telemetry.service import Policy, TelemetryService
+from onefold.engine.courier import Courier
 from onefold.engine.feed import Feed
 from onefold.engine.housekeeping import Housekeeping, Keeps
 from onefold.engine.meters import of_feed, of_housekeeping, of_loops, of_relay
@@ -47,6 +49,7 @@ from onefold.wiring_events import (
     worker_name,
 )
 from onefold.wiring_learning import learning_over
+from onefold.wiring_trace import Trace, trace_over
 
 LISTEN_AGAIN_S: Final = 1.0  # after the connection that hears of news was lost
 
@@ -74,6 +77,7 @@ class Installation:
     telemetry: TelemetryService
     learning: LearningService
     classroom: ClassroomService
+    trace: Trace
     clock: Clock
     uow: SqlUnitOfWork
     ledger: SqlLedger
@@ -134,7 +138,9 @@ class Installation:
         async def sweep_learning() -> bool:
             return await self.learning.sweep(limit=batch)
 
+        every_s = self.settings.trace_reconcile_every_s
         return [
+            *self.trace.loops(self.courier, reconcile_every_s=every_s),
             Loop("close idle sessions", sweep, every_s=self.settings.sweep_every_s),
             Loop("end abandoned learning", sweep_learning, every_s=self.settings.sweep_every_s),
             Loop(
@@ -144,8 +150,16 @@ class Installation:
             ),
         ]
 
+    @cached_property
+    def courier(self) -> Courier:
+        """This process's courier."""
+        return self.trace.courier()
+
     async def aclose(self) -> None:
-        """Close the database. Safe twice."""
+        """Leave what is under way to be sent again, close the database. Safe twice."""
+        if "courier" in self.__dict__:
+            await self.courier.aclose()
+        await self.trace.aclose()
         await self.uow.aclose()
 
 
@@ -184,6 +198,7 @@ def build(
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
         learning=learning_over(uow, settings=settings, clock=clock, random=random),
         classroom=classroom_over(uow, settings=settings, clock=clock, random=random),
+        trace=trace_over(uow, settings=settings, clock=clock, random=random),
         clock=clock,
         uow=uow,
         ledger=SqlLedger(uow),

@@ -25,6 +25,7 @@ HARMLESS = {"asyncio.sleep(0)", "self.clock.sleep(seconds)", "bench.sleep(_)"}
 # A loop that must outlive its steps, and runners that tell which cases or runs failed.
 CATCHES_ALL = {
     "engine/consumer.py",
+    "engine/courier.py",
     "engine/idempotent.py",
     "engine/service.py",
     "engine/together.py",

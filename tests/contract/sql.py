@@ -10,6 +10,7 @@ from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
+from onefold.ports.deadlines import Deadlines
 from onefold.testing.contracts import Contract, Stores, TableEffects
 
 
@@ -25,6 +26,16 @@ async def stores(url: str) -> AsyncIterator[Stores]:
             effects=await TableEffects.make(uow),
             watermarks=SqlWatermarks(),
         )
+    finally:
+        await uow.aclose()
+
+
+@asynccontextmanager
+async def deadlines(url: str) -> AsyncIterator[Deadlines]:
+    """The deadlines alone."""
+    uow = SqlUnitOfWork(Database(url))
+    try:
+        yield SqlDeadlines(uow)
     finally:
         await uow.aclose()
 

@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from onefold.adapters.memory.outbox import MemoryOutbox
 from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
 from onefold.adapters.memory.watermarks import MemoryWatermarks
+from onefold.ports.deadlines import Deadlines
 from onefold.testing.contracts import (
+    ClaimsContract,
     Contract,
     DeadlinesContract,
     InboxContract,
@@ -49,3 +51,11 @@ class TestDeadlines(Memory, DeadlinesContract):
 
 class TestWatermarks(Memory, WatermarksContract):
     __test__ = True
+
+
+class TestClaims(ClaimsContract):
+    __test__ = True
+
+    @asynccontextmanager
+    async def fresh(self) -> AsyncIterator[Deadlines]:
+        yield MemoryDeadlines(MemoryUnitOfWork())

@@ -1,8 +1,10 @@
 """PostgreSQL keeps every promise."""
 
-from tests.contract.sql import OnPostgres
+import pytest
+from tests.contract.sql import OnPostgres, deadlines
 
 from onefold.testing.contracts import (
+    ClaimsContract,
     DeadlinesContract,
     InboxContract,
     InsertNewContract,
@@ -27,6 +29,14 @@ class TestOutbox(OnPostgres, OutboxContract):
 
 class TestDeadlines(OnPostgres, DeadlinesContract):
     __test__ = True
+
+
+class TestClaims(ClaimsContract):
+    __test__ = True
+
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_url: str) -> None:
+        self.fresh = lambda: deadlines(postgres_url)  # type: ignore[method-assign]
 
 
 class TestInsertNew(OnPostgres, InsertNewContract):

@@ -1,8 +1,10 @@
 """SQLite keeps every promise."""
 
-from tests.contract.sql import OnSqlite
+import pytest
+from tests.contract.sql import OnSqlite, deadlines
 
 from onefold.testing.contracts import (
+    ClaimsContract,
     DeadlinesContract,
     InboxContract,
     InsertNewContract,
@@ -27,6 +29,14 @@ class TestOutbox(OnSqlite, OutboxContract):
 
 class TestDeadlines(OnSqlite, DeadlinesContract):
     __test__ = True
+
+
+class TestClaims(ClaimsContract):
+    __test__ = True
+
+    @pytest.fixture(autouse=True)
+    def _database(self, sqlite_url: str) -> None:
+        self.fresh = lambda: deadlines(sqlite_url)  # type: ignore[method-assign]
 
 
 class TestInsertNew(OnSqlite, InsertNewContract):

@@ -19,10 +19,17 @@ class Loop:
     Args:
         name: For the log.
         step: One unit of work; True means that there is more at once.
-        every_s: How long to pause when there is no more, or after an error.
+        every_s: How long to pause when there is no more, or after an error; a function
+            is asked at each pause.
     """
 
-    def __init__(self, name: str, step: Callable[[], Awaitable[bool]], *, every_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], Awaitable[bool]],
+        *,
+        every_s: float | Callable[[], float],
+    ) -> None:
         self.name = name
         self._step, self._every_s = step, every_s
         self._wake = asyncio.Event()
@@ -61,7 +68,8 @@ class Loop:
         # Not `wait_for`: on Python 3.11 it swallows a cancellation that comes together with
         # the waking, and the loop goes on (test_stop_right_after_waking_stops).
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._every_s):
+            every_s = self._every_s() if callable(self._every_s) else self._every_s
+            async with asyncio.timeout(every_s):
                 await self._wake.wait()
         self._wake.clear()
 

@@ -153,7 +153,7 @@ async def test_a_write_cancelled_at_any_await_is_whole_or_nothing(
         if awaits <= step:  # it was over before the moment of the cancellation
             break
 
-    assert step > 5
+    assert step > 3
 
 
 async def test_reads_cancelled_at_any_await_lose_no_connection(database: Database) -> None:

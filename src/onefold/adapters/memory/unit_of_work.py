@@ -5,11 +5,11 @@ It is also the fake that tests use, and passes the very same contracts as the da
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import msgspec
@@ -60,14 +60,19 @@ class OutboxRow:
         return decode(self.body)
 
 
+Armed = dict[tuple[str, str], tuple[datetime, bytes, int]]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
 @dataclass(kw_only=True)
 class MemoryState:
     """Everything committed; a transaction works on a copy and swaps it in at its commit."""
 
     claims: dict[tuple[str, str], bytes] = field(default_factory=dict)  # their fingerprints
     outbox: dict[str, OutboxRow] = field(default_factory=dict)
-    # When, and the payload as JSON, by kind and key.
-    deadlines: dict[tuple[str, str], tuple[datetime, bytes]] = field(default_factory=dict)
+    # When, the payload as JSON, and the fence, by kind and key.
+    deadlines: Armed = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
 
     def copy(self) -> "MemoryState":
@@ -132,10 +137,16 @@ class MemoryTransaction:
         check_deadline(kind, key, due_at=due_at)
         armed = self._written().deadlines
         try:
-            armed[kind, key] = (due_at, msgspec.json.encode(dict(payload)))
+            body = msgspec.json.encode(dict(payload))
         except (TypeError, ValueError, OverflowError) as error:
             self._state = "failed"
             raise ConstraintViolated(f"not a JSON object ({type(error).__name__})") from error
+        _, _, fence = armed.get((kind, key), (due_at, b"", -1))
+        armed[kind, key] = (due_at, body, fence + 1)
+
+    def armed(self) -> Armed:
+        """The draft's deadlines, to be changed."""
+        return self._written().deadlines
 
     def end(self) -> bool:
         """Refuse every further call; tell whether one had failed."""
@@ -208,10 +219,70 @@ class MemoryDeadlines:
         self._uow = uow
 
     async def due(self, kind: str, *, now: datetime, limit: int) -> Sequence[Deadline]:
-        armed = self._uow.committed.deadlines.items()
-        ripe = [(due_at, key, body) for (k, key), (due_at, body) in armed if k == kind]
-        ripe = sorted(one for one in ripe if one[0] <= now)[:limit]
-        return [
-            Deadline(kind=kind, key=key, due_at=due_at, payload=msgspec.json.decode(body))
-            for due_at, key, body in ripe
-        ]
+        return _ripe(self._uow.committed.deadlines, kind, now)[:limit]
+
+    async def arm(self, deadlines: Sequence[Deadline]) -> None:
+        async with self._uow.begin() as tx:
+            for one in deadlines:
+                await tx.schedule(one.kind, one.key, due_at=one.due_at, payload=one.payload)
+
+    async def claim(
+        self, kind: str, *, now: datetime, lease: timedelta, limit: int
+    ) -> Sequence[Deadline]:
+        floor = (now - _EPOCH) // _MICROSECOND  # above the fences of an earlier life of the key
+        async with self._uow.begin() as tx:
+            armed = tx.armed()
+            claimed = [
+                replace(one, fence=max(one.fence + 1, floor))
+                for one in _ripe(armed, kind, now)[:limit]
+            ]
+            for one in claimed:
+                _, body, _ = armed[kind, one.key]
+                armed[kind, one.key] = (now + lease, body, one.fence)
+        return claimed
+
+    async def complete(self, claimed: Sequence[Deadline]) -> Sequence[bool]:
+        async with self._uow.begin() as tx:
+            armed = tx.armed()
+            held = [_holds(armed, one) for one in claimed]
+            for one, ours in zip(claimed, held, strict=True):
+                if ours:
+                    armed.pop((one.kind, one.key), None)
+        return held
+
+    async def postpone(self, claimed: Sequence[tuple[Deadline, datetime]]) -> Sequence[bool]:
+        async with self._uow.begin() as tx:
+            armed = tx.armed()
+            held = [_holds(armed, one) for one, _ in claimed]
+            for (one, at), ours in zip(claimed, held, strict=True):
+                if ours:
+                    _, body, fence = armed[one.kind, one.key]
+                    armed[one.kind, one.key] = (at, body, fence + 1)
+        return held
+
+    async def next_due(self, kinds: Collection[str]) -> Mapping[str, datetime]:
+        found: dict[str, datetime] = {}
+        for (kind, _), (at, *_) in self._uow.committed.deadlines.items():
+            if kind in kinds:
+                found[kind] = min(at, found.get(kind, at))
+        return found
+
+
+def _ripe(armed: Armed, kind: str, now: datetime) -> list[Deadline]:
+    found = sorted((at, key, n) for (k, key), (at, _, n) in armed.items() if k == kind)
+    return [
+        Deadline(
+            kind=kind,
+            key=key,
+            due_at=at,
+            payload=msgspec.json.decode(armed[kind, key][1]),
+            fence=fence,
+        )
+        for at, key, fence in found
+        if at <= now
+    ]
+
+
+def _holds(armed: Armed, one: Deadline) -> bool:
+    found = armed.get((one.kind, one.key))
+    return found is not None and found[2] == one.fence

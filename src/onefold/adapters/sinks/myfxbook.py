@@ -1,0 +1,178 @@
+"""
+Myfxbook takes no trades: its interface is read-only. So this looks, and never posts.
+
+The owner connects the trading account at Myfxbook, which reads the broker. What "delivers"
+a trade here is that it is seen in the account's history there; until then it is looked for
+again, and in the end reported as not seen. The credential is the user's own session.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import msgspec
+
+from onefold.adapters.sinks.address import Resolve, resolve, target
+from onefold.adapters.sinks.posting import Answer, Poster, classified
+from onefold.adapters.sinks.reading import opened, read
+from onefold.core.published import NoSize
+from onefold.errors import FieldProblem, InvalidInput
+from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+
+_URL: Final = "https://www.myfxbook.com/api/get-history"
+_FRESH: Final = timedelta(minutes=1)  # one answer serves all trades that are looked for
+_NEAR: Final = timedelta(seconds=90)  # the site's times are whole minutes
+
+
+class MyfxbookConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which account, and how far its broker's clock is from UTC: its times name no zone."""
+
+    account: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,12}$")]
+    utc_offset_min: Annotated[int, msgspec.Meta(ge=-900, le=900)]
+    form: str = "json"
+    url: str = _URL
+    loopback: bool = False
+
+
+class MyfxbookSecrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The user's session; part of a URL there, so no URL is ever told."""
+
+    session: str
+
+    def __repr__(self) -> str:
+        return "MyfxbookSecrets(…)"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One closed trade as the site shows it."""
+
+    symbol: str
+    action: str
+    opened: datetime
+    closed: datetime
+    entry: Decimal
+    exit: Decimal
+
+
+class Refused(Exception):
+    """The site answered that it does not know us."""
+
+
+class MyfxbookSink:
+    """See `ports.sink.Sink`: delivered means seen."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        secrets: Mapping[str, Any],
+        *,
+        ask: Resolve = resolve,
+    ) -> None:
+        self._config = read(config, MyfxbookConfig, "config")
+        self._session = read(secrets, MyfxbookSecrets, "secrets").session
+        if self._config.form not in {"json", "xml"}:
+            raise InvalidInput([FieldProblem("config.form", "config", "expected json or xml")])
+        self._to = target(self._config.url, loopback=self._config.loopback)
+        self._poster = Poster(self._to, loopback=self._config.loopback, ask=ask)
+        self._seen: tuple[datetime, Sequence[Row]] | None = None
+
+    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+        """Whether this trade is to be seen there now."""
+        found = opened(parcel)
+        if isinstance(found, Outcome):
+            return found
+        _, data = found
+        if not isinstance(data, NoSize):
+            return Outcome(Kind.HELD, "profile")
+        rows = await self._history(now)
+        if isinstance(rows, Outcome):
+            return rows
+        if any(same(row, data) for row in rows):
+            return Outcome(Kind.DELIVERED, "seen", 200, remote_ref=f"seen at {now.isoformat()}")
+        return Outcome(Kind.RETRY, "not_seen", 200)
+
+    async def _history(self, now: datetime) -> Sequence[Row] | Outcome:
+        if self._seen is not None and timedelta(0) <= now - self._seen[0] < _FRESH:
+            return self._seen[1]
+        path = self._to.path.removesuffix(".json").removesuffix(".xml")
+        query = f"?session={quote(self._session, safe='%')}&id={self._config.account}"
+        headers = {"accept-encoding": "identity", "user-agent": "onefold-trace/1"}
+        answer = await self._poster.request(
+            "GET", headers, path=f"{path}.{self._config.form}{query}"
+        )
+        if isinstance(answer, Outcome):
+            return answer
+        if answer.status != 200:
+            return classified(answer.status, answer.headers, now=now)
+        try:
+            rows = self._read(answer)
+        except Refused:
+            return Outcome(Kind.PERMANENT, "session", 200, toll=Toll.PAUSE)
+        except (ValueError, KeyError, TypeError, InvalidOperation, ElementTree.ParseError):
+            return Outcome(Kind.RETRY, "unreadable", 200)
+        self._seen = (now, rows)
+        return rows
+
+    def _read(self, answer: Answer) -> Sequence[Row]:
+        offset = timedelta(minutes=self._config.utc_offset_min)
+        if self._config.form == "json":
+            return _rows_of_json(answer.body, offset)
+        return _rows_of_xml(answer.body, offset)
+
+    async def aclose(self) -> None:
+        """Close the connections. Safe twice."""
+        await self._poster.aclose()
+
+
+def _rows_of_json(body: bytes, offset: timedelta) -> Sequence[Row]:
+    said = msgspec.json.decode(body)
+    if said["error"]:
+        raise Refused
+    return [_row(one, offset) for one in said["history"] if _is_trade(one)]
+
+
+def _rows_of_xml(body: bytes, offset: timedelta) -> Sequence[Row]:
+    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
+        raise ValueError("a document type has no place here")
+    root = ElementTree.fromstring(body)  # noqa: S314 (bounded to 64 KiB, no entities)
+    if root.attrib.get("error") == "true":
+        raise Refused
+    history = root.find("history")
+    found = [] if history is None else list(history)
+    rows = [{child.tag: child.text or "" for child in one} for one in found]
+    return [_row(one, offset) for one in rows if _is_trade(one)]
+
+
+def _is_trade(one: Mapping[str, Any]) -> bool:
+    return str(one.get("action", "")).lower() in {"buy", "sell"}
+
+
+def _row(one: Mapping[str, Any], offset: timedelta) -> Row:
+    return Row(
+        symbol=str(one["symbol"]),
+        action=str(one["action"]).lower(),
+        opened=_at(str(one["openTime"]), offset),
+        closed=_at(str(one["closeTime"]), offset),
+        entry=Decimal(str(one["openPrice"])),
+        exit=Decimal(str(one["closePrice"])),
+    )
+
+
+def _at(text: str, offset: timedelta) -> datetime:
+    local = datetime.strptime(text, "%m/%d/%Y %H:%M")  # noqa: DTZ007 (its zone is the setting)
+    return local.replace(tzinfo=UTC) - offset
+
+
+def same(row: Row, data: NoSize) -> bool:
+    """Whether the site's *row* is this trade: instrument, side, times near, prices equal."""
+    return (
+        row.symbol.upper() == data.instrument.upper()
+        and row.action == data.side
+        and abs(row.opened - datetime.fromisoformat(data.entry_time)) <= _NEAR
+        and abs(row.closed - datetime.fromisoformat(data.exit_time)) <= _NEAR
+        and row.entry == Decimal(data.entry_price)
+        and row.exit == Decimal(data.exit_price)
+    )

@@ -1,0 +1,80 @@
+"""
+What the process that did the work says of trace. Labels are names of destinations alone.
+
+`gauges` are set from the database by the caller's loop, so that any process tells them right.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from onefold.ports.sink import Kind, Outcome
+
+_DELAYS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600, 7 * 24 * 3600)
+_DURATIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class TraceMetrics:
+    """Counts settled attempts."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.pushed = Counter(
+            "trust_traces_pushed_total",
+            "Attempts that ended, by what became of the delivery",
+            ["adapter", "status"],
+            registry=registry,
+        )
+        self.failed = Counter(
+            "trust_trace_fail_total",
+            "Attempts that did not deliver, by reason",
+            ["adapter", "reason"],
+            registry=registry,
+        )
+        self.delay = Histogram(
+            "trust_trace_delay_seconds",
+            "From when a delivery might leave to when it was received",
+            ["adapter"],
+            buckets=_DELAYS,
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "trust_trace_post_duration_seconds",
+            "How long an attempt took",
+            ["adapter"],
+            buckets=_DURATIONS,
+            registry=registry,
+        )
+        self._gauges = {
+            name: Gauge(f"trust_trace_{name}", text, ["adapter"], registry=registry)
+            for name, text in (
+                ("pending", "Deliveries that wait"),
+                ("dead", "Deliveries that were given up"),
+                ("held", "Deliveries that wait for a decision"),
+                ("oldest_age_seconds", "How long the first of those that wait has been due"),
+            )
+        }
+
+    def watch(
+        self, adapter: str, delivery: Mapping[str, Any], outcome: Outcome, seconds: float
+    ) -> None:
+        """One attempt ended and was recorded."""
+        status = {"pending": "retry"}.get(delivery["state"], delivery["state"])
+        self.pushed.labels(adapter, status).inc()
+        self.duration.labels(adapter).observe(max(seconds, 0.0))
+        if outcome.kind is Kind.DELIVERED:
+            late = (delivery["delivered_at"] - delivery["not_before"]).total_seconds()
+            self.delay.labels(adapter).observe(max(late, 0.0))
+        else:
+            self.failed.labels(adapter, outcome.reason[:40]).inc()
+
+    def show(self, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> None:
+        """Set the gauges to what the database says; destinations without any are left out."""
+        for gauge in self._gauges.values():
+            gauge.clear()
+        for row in rows:
+            for name in ("pending", "dead", "held"):
+                self._gauges[name].labels(row["name"]).set(row[name])
+            age = (now - row["oldest"]).total_seconds() if row["oldest"] else 0.0
+            self._gauges["oldest_age_seconds"].labels(row["name"]).set(max(age, 0.0))

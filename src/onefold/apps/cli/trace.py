@@ -1,0 +1,354 @@
+"""`onefold trace` and `onefold trades`: deliveries, destinations, consents, statements."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from onefold.apps.cli.directory import School
+from onefold.apps.cli.output import DatabaseUrl, Json, command, opened, show, show_json
+from onefold.domains.directory.rules import Principal
+from onefold.errors import FieldProblem, InvalidInput
+
+app = typer.Typer(help="What is published to outside trackers.", no_args_is_help=True)
+places = typer.Typer(help="Where deliveries go.", no_args_is_help=True)
+trades = typer.Typer(help="Trades.", no_args_is_help=True)
+app.add_typer(places, name="destination")
+
+_COLUMNS = ["id", "state", "reason", "attempts", "next_at", "last_outcome", "last_status"]
+Id = Annotated[UUID, typer.Argument(help="The delivery's id.")]
+Name = Annotated[str, typer.Argument(help="The destination's name or id.")]
+Secret = Annotated[
+    list[str] | None,
+    typer.Option("--secret", help="name=value; - as the value reads it from standard input."),
+]
+Limit = Annotated[int, typer.Option(min=1, max=1000)]
+
+
+@app.command("list")
+@command
+async def list_deliveries(
+    state: Annotated[list[str] | None, typer.Option(help="May come again.")] = None,
+    destination: Annotated[str | None, typer.Option(help="Of this one alone.")] = None,
+    limit: Limit = 100,
+    school: School = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """List deliveries, the longest due first: by default what waits, is held or dead."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        rows = await onefold.trace.service.deliveries(
+            caller,
+            states=state or ["pending", "leased", "held", "dead"],
+            destination=destination,
+            limit=limit,
+        )
+    show(rows, _COLUMNS, as_json=json)
+
+
+@app.command("show")
+@command
+async def show_delivery(id_: Id, school: School = None, database: DatabaseUrl = None) -> None:
+    """Show one delivery: its attempts, its evidence, the exact bytes."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        show_json(await onefold.trace.service.delivery(caller, id_))
+
+
+@app.command("replay")
+@command
+async def replay(
+    id_: Id, school: School = None, database: DatabaseUrl = None, json: Json = False
+) -> None:
+    """Try a dead delivery again: the same id and the same bytes."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        show([await onefold.trace.service.replay(caller, id_)], _COLUMNS, as_json=json)
+
+
+@app.command("cancel")
+@command
+async def cancel(
+    id_: Id, school: School = None, database: DatabaseUrl = None, json: Json = False
+) -> None:
+    """Never send what was not sent yet."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        show([await onefold.trace.service.cancel(caller, id_)], _COLUMNS, as_json=json)
+
+
+@app.command("release")
+@command
+async def release(
+    id_: Id, school: School = None, database: DatabaseUrl = None, json: Json = False
+) -> None:
+    """Send a waiting or held delivery now; for a tripped one this is your decision."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        show([await onefold.trace.service.release(caller, id_)], _COLUMNS, as_json=json)
+
+
+@app.command("dry-run")
+@command
+async def dry_run(
+    trade: Annotated[UUID, typer.Argument(help="The trade's id.")],
+    profile: Annotated[str, typer.Option(help="full, no_size or result_only.")] = "full",
+    school: School = None,
+    database: DatabaseUrl = None,
+) -> None:
+    """Print what a trade would say under a profile, with made-up references; sends nothing."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        print((await onefold.trace.service.dry_run(caller, trade, profile)).decode())
+
+
+@app.command("test")
+@command
+async def send_test(
+    destination: Name,
+    send: Annotated[bool, typer.Option(help="Send it, or only print it.")] = True,
+    school: School = None,
+    database: DatabaseUrl = None,
+) -> None:
+    """Print the exact bytes of a marked test, send it, and say what was answered."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        show_json(await onefold.trace.service.send_test(caller, destination, send=send))
+
+
+@app.command("coverage")
+@command
+async def coverage(
+    days: Annotated[int, typer.Option(min=1, max=3660, help="How many days back.")] = 30,
+    school: School = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """By account and day: trades closed, deliveries delivered, pending, dead, held."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        until = onefold.clock.now() + timedelta(seconds=1)
+        rows = await onefold.trace.service.coverage(
+            caller, since=until - timedelta(days=days), until=until
+        )
+    columns = ["account_id", "day", "closed", "delivered", "pending", "dead", "held", "cancelled"]
+    show(rows, columns, as_json=json)
+
+
+@app.command("deliver")
+@command
+async def deliver(
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """Deliver what is due now, and end; a worker or server does so all the time."""
+    async with opened(database) as onefold:
+        await onefold.trace.feed()
+        said = await onefold.courier.work_off(limit=limit)
+    show([dict(said)], sorted(said), as_json=json)
+
+
+@app.command("compact")
+@command
+async def compact(folder: Annotated[Path, typer.Argument(help="A file destination's.")]) -> None:
+    """Make the daily `trades-YYYY-MM-DD.jsonl` of a file destination's folder."""
+    from onefold.wiring_trace import compacted
+
+    for name, lines in compacted(folder).items():
+        print(f"{name}: {lines}")
+
+
+# --- destinations ------------------------------------------------------------------------------
+
+_PLACES = ["name", "sink", "state", "delay_floor_s", "schedule", "concurrency", "secrets"]
+
+
+@places.command("create")
+@command
+async def create(
+    name: Name,
+    sink: Annotated[str, typer.Option(help="The kind of sink.")],
+    config: Annotated[list[str] | None, typer.Option(help="name=value; may come again.")] = None,
+    secret: Secret = None,
+    delay_floor_s: Annotated[int, typer.Option(min=0)] = 60,
+    schedule: Annotated[
+        str, typer.Option(help="standard, or compat: the fast phase.")
+    ] = "standard",
+    concurrency: Annotated[int, typer.Option(min=1)] = 4,
+    rate_per_s: Annotated[float | None, typer.Option(help="At most so many a second.")] = None,
+    school: School = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """Create a destination; its configuration is tried before it is kept."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        made = await onefold.trace.service.create_destination(
+            caller,
+            name,
+            sink,
+            config=_pairs(config),
+            secrets=_hidden(secret),
+            delay_floor_s=delay_floor_s,
+            schedule=schedule,
+            concurrency=concurrency,
+            rate_per_s=rate_per_s,
+        )
+    show([made], _PLACES, as_json=json)
+
+
+@places.command("list")
+@command
+async def list_places(
+    school: School = None, database: DatabaseUrl = None, json: Json = False
+) -> None:
+    """List destinations: which secrets they have, never what they are."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        show(await onefold.trace.service.destinations(caller), _PLACES, as_json=json)
+
+
+@places.command("rotate")
+@command
+async def rotate(
+    name: Name, secret: Secret = None, school: School = None, database: DatabaseUrl = None
+) -> None:
+    """Give a destination other secrets."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        await onefold.trace.service.rotate(caller, name, _hidden(secret))
+
+
+def _put(doing: str, told: str) -> None:
+    @command
+    async def put(name: Name, school: School = None, database: DatabaseUrl = None) -> None:
+        async with opened(database) as onefold:
+            caller = Principal.local(await onefold.directory.find_school(school))
+            count = await getattr(onefold.trace.service, doing)(caller, name)
+        print(f"{count} deliveries {told}")
+
+    places.command(doing, help=f"{doing.capitalize()} a destination.")(put)
+
+
+_put("pause", "are held")
+_put("resume", "go on")
+_put("remove", "are held; receipts stay")
+
+
+@app.command("subscribe")
+@command
+async def subscribe(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    destination: Name,
+    consent: Annotated[str, typer.Option(help="Version of the text they agreed to.")],
+    profile: Annotated[str, typer.Option(help="full, no_size or result_only.")] = "result_only",
+    delay_s: Annotated[int, typer.Option(min=0)] = 300,
+    school: School = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """Record a user's consent, from now on."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        made = await onefold.trace.service.subscribe(
+            caller, user, destination, profile=profile, consent_version=consent, delay_s=delay_s
+        )
+    show([made], ["id", "user_id", "profile", "delay_s", "consent_version"], as_json=json)
+
+
+@app.command("withdraw")
+@command
+async def withdraw(
+    subscription: Annotated[UUID, typer.Argument(help="The subscription's id.")],
+    school: School = None,
+    database: DatabaseUrl = None,
+) -> None:
+    """End a consent: cancel what waits, and list what cannot be recalled."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        show_json(await onefold.trace.service.withdraw(caller, subscription))
+
+
+# --- statements --------------------------------------------------------------------------------
+
+
+@trades.command("import")
+@command
+async def import_statement(
+    statement: Annotated[Path, typer.Argument(help="CSV with a header of field names.")],
+    user: Annotated[str, typer.Option(help="Whose trades they are.")],
+    account: Annotated[str, typer.Option(help="The account, where no column says so.")] = "main",
+    mode: Annotated[
+        str, typer.Option(help="live, demo or paper, where no column says so.")
+    ] = "live",
+    school: School = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """Import a broker's statement; the same one again changes nothing. Bad lines are named."""
+    from rich.progress import Progress
+
+    from onefold.apps.cli.statement import read_statement
+
+    lines = list(read_statement(statement, user=user, account=account, mode=mode))
+    report: dict[str, Any] = {"new": 0, "known": 0, "refused": []}
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        with Progress(disable=json) as progress:
+            bar = progress.add_task("trades", total=len(lines))
+            for line in lines:
+                await _import_line(onefold, caller, line, report)
+                progress.advance(bar)
+    if json:
+        show_json(report)
+        return
+    print(f"{report['new']} new, {report['known']} known, {len(report['refused'])} refused")
+    for refused in report["refused"]:
+        print(f"line {refused['line']}: {refused['reason']}")
+
+
+async def _import_line(onefold: Any, caller: Principal, line: Any, report: dict[str, Any]) -> None:
+    try:
+        (new,) = await onefold.trace.service.record_many(caller, [(line.trade_id, line.facts)])
+        report["new" if new else "known"] += 1
+    except InvalidInput as error:
+        report["refused"].append({"line": line.number, "reason": str(error)})
+
+
+def _pairs(texts: list[str] | None) -> dict[str, Any]:
+    import json as reader
+
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise InvalidInput([FieldProblem("config", "pair", "expected name=value")])
+        try:
+            found[name] = reader.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _hidden(texts: list[str] | None) -> dict[str, Any]:
+    import sys
+
+    made: dict[str, Any] = {}
+    for text in texts or []:
+        name, _, value = text.partition("=")
+        read = sys.stdin.readline().strip() if value == "-" else value
+        if name == "signing":  # several while they are rotated, the newest first
+            made.setdefault("signing", []).append(read)
+        else:
+            made[name] = read
+    return made
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Give *cli* these command groups."""
+    cli.add_typer(app, name="trace")
+    cli.add_typer(trades, name="trades")

@@ -1,0 +1,343 @@
+"""What a courier asks of trace: which attempts may begin, and what became of them."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from onefold.core.delivery import Fact, State, advance
+from onefold.core.ids import Random
+from onefold.core.published import POLICY, encode, fields_of, tripped
+from onefold.domains.trace import rules, store
+from onefold.domains.trace.privacy import payload, rfc3339, surrogate
+from onefold.domains.trace.service import kind_of
+from onefold.domains.trace.tables import attempts
+from onefold.errors import InvalidInput
+from onefold.ports.desk import Route, Sending, Verdict
+from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+from onefold.ports.tables import Row
+from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
+
+Watch = Callable[[str, Row, Outcome, float], None]  # destination's name, delivery, outcome, seconds
+
+
+class TraceDesk:
+    """
+    See `ports.desk.Desk`.
+
+    Args:
+        uow: Where trades and deliveries are kept.
+        random: That many unpredictable bytes, for surrogates.
+        jitter: Uniform in [0, 1), for retries.
+        watch: Told of every settled attempt, for the metrics.
+    """
+
+    def __init__(
+        self,
+        uow: UnitOfWork,
+        *,
+        random: Random,
+        jitter: Callable[[], float],
+        watch: Watch,
+    ) -> None:
+        self._uow, self._random, self._jitter, self._watch = uow, random, jitter, watch
+
+    async def routes(self, *, now: datetime) -> tuple[Sequence[Route], datetime | None]:
+        async with self._uow.read() as tx:
+            rows, next_at = await store.usable(tx, now)
+        return [_route(row) for row in rows if _room(row, row["busy"]) > 0], next_at
+
+    async def open(
+        self, route: Route, keys: Sequence[str], *, now: datetime, lease: timedelta
+    ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+        async def work(tx: Transaction) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+            return await self._open(tx, UUID(route.destination), keys, now, lease)
+
+        return await in_transaction(self._uow, work)
+
+    async def _open(
+        self, tx: Transaction, id_: UUID, keys: Sequence[str], now: datetime, lease: timedelta
+    ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+        place = (await store.lock_destinations(tx, [id_])).get(id_)
+        rows = await store.load(tx, [UUID(key) for key in keys])
+        verdicts = [Verdict(key=key, said="skipped") for key in keys if UUID(key) not in rows]
+        ready, changes = [], []
+        for row in rows.values():
+            stop = _stop(row, place, now)
+            if stop is None:
+                ready.append(row)
+                continue
+            verdicts.append(_verdict(row, stop.said, stop.again_at))
+            if stop.fact is not None:
+                state = advance(State(row["state"]), stop.fact).value
+                changes.append(_stopped(row, state, stop.reason))
+        sendings: list[Sending] = []
+        if place is not None and ready:
+            ready, later = await self._admit(tx, place, ready, now)
+            sendings, held = await self._begin(tx, place, ready, now, lease)
+            verdicts += later + [_verdict(row, "held") for row, _ in held]
+            changes += [_stopped(row, State.HELD.value, why) for row, why in held]
+        await store.change_deliveries(tx, changes)
+        return sendings, verdicts
+
+    async def _admit(
+        self, tx: Transaction, place: Row, ready: Sequence[Row], now: datetime
+    ) -> tuple[list[Row], list[Verdict]]:
+        """As many of *ready*, the longest due first, as the destination's limits allow."""
+        in_order = sorted(ready, key=lambda row: (row["next_at"], row["id"]))
+        room = _room(place, await store.count_busy(tx, place["id"], now))
+        again = now  # when there is room, and not sooner, it is claimed again
+        if place["rest_until"] is not None and place["rest_until"] > now:
+            room, again = 0, place["rest_until"]
+        if place["rate_per_s"] is not None and room > 0:
+            slot = max(place["next_slot_at"] or now, now)
+            if slot > now:
+                room, again = 0, slot
+            room = min(room, max(1, int(place["rate_per_s"])), len(in_order))
+            if room > 0:
+                again = slot + timedelta(seconds=room / place["rate_per_s"])
+                await store.note_health(tx, place["id"], next_slot_at=again)
+        late = in_order[max(room, 0) :]
+        return in_order[: max(room, 0)], [_verdict(row, "later", again) for row in late]
+
+    async def _begin(
+        self, tx: Transaction, place: Row, ready: Sequence[Row], now: datetime, lease: timedelta
+    ) -> tuple[list[Sending], list[tuple[Row, str]]]:
+        """Count and record the attempts of *ready*; those that may not leave, and why."""
+        names = await self._surrogates(tx, place, [row for row in ready if row["body"] is None])
+        changes, sendings, held = [], [], []
+        for row in ready:
+            made = _made(row, place["id"], names) if row["body"] is None else _kept(row)
+            if isinstance(made, str):
+                held.append((row, made))
+                continue
+            change = made | {
+                "id": row["id"],
+                "state": State.LEASED.value,
+                "leased_until": now + lease,
+                "fence": row["fence"] + 1,
+                "attempts": row["attempts"] + 1,
+                "tries": row["tries"] + 1,
+            }
+            changes.append(change)
+            sendings.append(_sending(row | change))
+        await store.change_deliveries(tx, changes)
+        # Recorded before anything is sent: a courier that dies has still used an attempt.
+        began = [_attempt(row, by, now) for row, by in _paired(ready, changes)]
+        await tx.insert_new(attempts, began)
+        return sendings, held
+
+    async def _surrogates(
+        self, tx: Transaction, place: Row, rows: Sequence[Row]
+    ) -> dict[tuple[UUID, str, str], str]:
+        wanted = [
+            {
+                "school_id": row["school_id"],
+                "destination_id": place["id"],
+                "kind": kind,
+                "subject": subject,
+                "surrogate": surrogate(self._random),
+            }
+            for row in rows
+            for kind, subject in _subjects(row)
+        ]
+        return await store.surrogates(tx, wanted) if wanted else {}
+
+    async def settle(
+        self, results: Sequence[tuple[Sending, Outcome, datetime]], *, now: datetime
+    ) -> Sequence[Verdict]:
+        told: list[tuple[str, Row, Outcome, float]] = []
+
+        async def work(tx: Transaction) -> Sequence[Verdict]:
+            told.clear()
+            return await self._settle(tx, results, now, told)
+
+        verdicts = await in_transaction(self._uow, work)
+        for one in told:  # after the commit: what is counted was recorded
+            self._watch(*one)
+        return verdicts
+
+    async def _settle(
+        self,
+        tx: Transaction,
+        results: Sequence[tuple[Sending, Outcome, datetime]],
+        now: datetime,
+        told: list[tuple[str, Row, Outcome, float]],
+    ) -> Sequence[Verdict]:
+        # Destinations before deliveries, as in `open`: two couriers cannot deadlock.
+        places = await store.lock_destinations(tx, {UUID(s.destination) for s, _, _ in results})
+        rows = await store.lock_deliveries(tx, [UUID(sending.key) for sending, _, _ in results])
+        verdicts, changes, ended = [], [], []
+        for sending, outcome, began in results:
+            row = rows.get(UUID(sending.key))
+            if row is None or (row["state"], row["fence"]) != ("leased", sending.fence):
+                # Another courier has it; its own outcome counts, and this one changes nothing.
+                verdicts.append(Verdict(key=sending.key, said="lost", again_at=now))
+                continue
+            place = places[row["destination_id"]]
+            changed = rules.settled(
+                row, outcome, schedule=place["schedule"], now=now, jitter=self._jitter()
+            )
+            changed |= _by_destination(place, outcome, changed)
+            changes.append({"id": row["id"], **changed})
+            seconds = (now - began).total_seconds()
+            ended.append(_ending(row, outcome, now, seconds))
+            verdicts.append(_told(row | changed))
+            told.append((place["name"], row | changed, outcome, seconds))
+            places[place["id"]] = await _note(tx, place, outcome, now)
+        await store.change_deliveries(tx, changes)
+        await tx.insert_new(attempts, ended)
+        return verdicts
+
+
+def _route(row: Row) -> Route:
+    return Route(
+        kind=kind_of(row["id"]),
+        destination=str(row["id"]),
+        room=_room(row, row["busy"]),
+        version=row["version"],
+        sink=row["sink"],
+        config=row["config"],
+        secrets=row["secrets"],
+    )
+
+
+def _room(place: Row, busy: int) -> int:
+    """How many more attempts may be under way: one where it must show that it is back."""
+    most = 1 if rules.BREAKER.probing(place["failures"]) else place["concurrency"]
+    return int(most - busy)
+
+
+def _stop(row: Row, place: Row | None, now: datetime) -> rules.Stop | None:
+    floor = timedelta(seconds=place["delay_floor_s"]) if place else rules.FLOOR
+    schedule = place["schedule"] if place else "standard"
+    stop = rules.stopped(row, now=now, floor=floor, schedule=schedule)
+    if stop is None and (place is None or place["state"] != "active"):
+        reason = "removed" if place is None else place["state"]
+        return rules.Stop("held", Fact.STOPPED, reason, now + timedelta(minutes=1))
+    return stop
+
+
+def _verdict(row: Row, said: str, again_at: datetime | None = None) -> Verdict:
+    return Verdict(key=str(row["id"]), said=said, again_at=again_at)
+
+
+def _told(row: Row) -> Verdict:
+    if row["state"] == State.PENDING:
+        return _verdict(row, "retry", row["next_at"])
+    again = row["next_at"] if row["reason"] in rules.BY_DESTINATION else None
+    return _verdict(row, row["state"], again)
+
+
+def _stopped(row: Row, state: str, reason: str | None) -> Row:
+    return {"id": row["id"], "state": state, "reason": reason, "leased_until": None}
+
+
+def _subjects(row: Row) -> tuple[tuple[str, str], tuple[str, str]]:
+    # The account's owner is part of its name: two users may call theirs alike.
+    return ("trade", str(row["trade_id"])), (
+        "account",
+        f"{row['user_id']}/{row['account_id']}"[:140],
+    )
+
+
+def _made(row: Row, place: UUID, names: dict[tuple[UUID, str, str], str]) -> Row | str:
+    """The bytes of a delivery and their evidence; or why a person must decide first."""
+    trade_ref, account_ref = (names[place, kind, subject] for kind, subject in _subjects(row))
+    try:
+        data = payload(row["profile"], row, trade_ref=trade_ref, account_ref=account_ref)
+        body = encode(
+            row["profile"], data, id_=str(row["id"]), occurred_at=rfc3339(row["exit_time"])
+        )
+    except InvalidInput:
+        return "schema"
+    known = (row["user_id"], row["account_id"], *row["private"].values())
+    if row["cleared"] is None and tripped(data, known):
+        return "tripwire"
+    return {
+        "body": body,
+        "body_sha256": hashlib.sha256(body).digest(),
+        "fields": list(fields_of(row["profile"])),
+        "policy": POLICY,
+    }
+
+
+def _kept(row: Row) -> Row:
+    return {name: row[name] for name in ("body", "body_sha256", "fields", "policy")}
+
+
+def _sending(row: Row) -> Sending:
+    return Sending(
+        key=str(row["id"]),
+        destination=str(row["destination_id"]),
+        fence=row["fence"],
+        parcel=Parcel(
+            message_id=str(row["id"]),
+            body=row["body"],
+            occurred_at=row["exit_time"],
+            attempt=row["attempts"],
+        ),
+    )
+
+
+def _paired(rows: Sequence[Row], changes: Sequence[Row]) -> list[tuple[Row, Row]]:
+    by_id = {row["id"]: row for row in rows}
+    return [(by_id[change["id"]], change) for change in changes]
+
+
+def _attempt(row: Row, change: Row, now: datetime) -> Row:
+    return {
+        "school_id": row["school_id"],
+        "delivery_id": row["id"],
+        "number": change["attempts"],
+        "fact": "began",
+        "at": now,
+        "outcome": None,
+        "reason": None,
+        "status": None,
+        "duration_s": None,
+    }
+
+
+def _ending(row: Row, outcome: Outcome, now: datetime, seconds: float) -> Row:
+    return {
+        "school_id": row["school_id"],
+        "delivery_id": row["id"],
+        "number": row["attempts"],
+        "fact": "ended",
+        "at": now,
+        "outcome": outcome.kind.value,
+        "reason": outcome.reason[:40],
+        "status": outcome.status,
+        "duration_s": max(seconds, 0.0),
+    }
+
+
+_TOLLS = {Toll.PAUSE: "paused", Toll.DISABLE: "disabled"}
+
+
+def _by_destination(place: Row, outcome: Outcome, changed: Row) -> Row:
+    """A retry to a destination that is paused meanwhile is held, and so not tried."""
+    if changed["state"] == State.PENDING and place["state"] != "active":
+        return {"state": State.HELD.value, "reason": place["state"]}
+    return {}
+
+
+async def _note(tx: Transaction, place: Row, outcome: Outcome, now: datetime) -> Row:
+    """What this answer says of the destination: healthy, failing, or closed to us."""
+    if outcome.toll is not Toll.NONE and place["state"] == "active":
+        state = _TOLLS[outcome.toll]
+        await store.change_destination(tx, place, state=state)
+        await store.move_of_destination(tx, place["id"], to="held", reason=state, of=())
+        return place | {"state": state}
+    failures = place["failures"] + 1 if outcome.kind is Kind.RETRY else 0
+    if failures == place["failures"] == 0:
+        return place
+    rest = rules.BREAKER.rest(failures)
+    changed: dict[str, Any] = {
+        "failures": failures,
+        "rest_until": now + rest if rest is not None else None,
+    }
+    await store.note_health(tx, place["id"], **changed)
+    return place | changed

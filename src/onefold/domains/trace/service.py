@@ -1,0 +1,836 @@
+"""The use cases of trace: one call, one transaction; a close and its deliveries are one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from onefold.core.clock import Clock
+from onefold.core.delivery import SCHEDULES, Fact, State, advance
+from onefold.core.ids import derived_id, new_event_id
+from onefold.core.published import PROFILES, encode
+from onefold.domains.directory.rules import Principal, Scope
+from onefold.domains.trace import rules, store
+from onefold.domains.trace.privacy import payload, rfc3339
+from onefold.domains.trace.tables import deliveries, destinations, revisions, subscriptions, trades
+from onefold.errors import Conflict, IllegalTransition, NotFound
+from onefold.ports.sink import Outcome, Parcel, Sink
+from onefold.ports.tables import Row
+from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
+
+MakeSink = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Sink]
+KIND: Final = "trace:"  # of deadlines, before a destination's id
+_MOST: Final = 1000
+
+
+def kind_of(destination_id: UUID) -> str:
+    """The kind of a destination's deadlines."""
+    return f"{KIND}{destination_id}"
+
+
+class TraceService:
+    """
+    Trades, destinations, subscriptions and what became of deliveries.
+
+    Args:
+        uow: Where they are kept.
+        clock: What time it is.
+        random: That many unpredictable bytes, for ids.
+        make: The sink of a configuration; raises `InvalidInput` when it makes none.
+    """
+
+    def __init__(
+        self,
+        uow: UnitOfWork,
+        *,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        make: MakeSink,
+    ) -> None:
+        self._uow, self._clock, self._random, self._make = uow, clock, random, make
+
+    # --- trades --------------------------------------------------------------------------
+
+    async def record(
+        self, caller: Principal, given: Mapping[str, Any], *, trade_id: UUID | None = None
+    ) -> Row:
+        """
+        Record a trade, open or closed; the same one again under its id is the same as once.
+
+        Args:
+            caller: Who records it.
+            given: Its facts as `rules.facts` reads them, `user_id`, `account_id`, and under
+                `private` what may never leave.
+            trade_id: Makes a retry the same as once.
+
+        Raises:
+            InvalidInput: a fact is not one. Nothing was recorded.
+            Conflict: the id has another trade. Nothing was changed.
+        """
+        caller.require(Scope.TRACE_WRITE)
+        id_ = trade_id or new_event_id(self._clock.now(), self._random)
+
+        async def work(tx: Transaction) -> Row:
+            return await self._record(tx, caller.school_id, id_, given)
+
+        return await in_transaction(self._uow, work)
+
+    async def record_many(
+        self, caller: Principal, many: Sequence[tuple[UUID, Mapping[str, Any]]]
+    ) -> Sequence[bool]:
+        """
+        As `record` for each, in one transaction; whether each was new.
+
+        Raises:
+            InvalidInput, Conflict: as `record`; none was recorded.
+        """
+        caller.require(Scope.TRACE_WRITE)
+
+        async def work(tx: Transaction) -> Sequence[bool]:
+            made = []
+            for id_, given in many:
+                known = await store.trade(tx, caller.school_id, id_)
+                await self._record(tx, caller.school_id, id_, given)
+                made.append(known is None)
+            return made
+
+        return await in_transaction(self._uow, work)
+
+    async def _record(
+        self, tx: Transaction, school_id: UUID, id_: UUID, given: Mapping[str, Any]
+    ) -> Row:
+        now = self._clock.now()
+        row = await self._revision(tx, school_id, id_, 1, rules.facts(given), now)
+        head = {
+            "school_id": school_id,
+            "id": id_,
+            "user_id": rules.name(given.get("user_id"), "user_id"),
+            "account_id": rules.name(given.get("account_id"), "account_id"),
+            "private": _private(given.get("private") or {}),
+            "revision": 1,
+            "created_at": now,
+        }
+        if not await tx.insert_new(trades, [head]):
+            return await _same(tx, head, row)
+        await tx.insert_new(revisions, [row])
+        if row["status"] == "closed":
+            await self._plan(tx, head | row)
+        return _shown(row | head)
+
+    async def _revision(
+        self,
+        tx: Transaction,
+        school_id: UUID,
+        id_: UUID,
+        number: int,
+        facts: Mapping[str, Any],
+        now: datetime,
+    ) -> Row:
+        instrument = None
+        if facts["profit_gross"] is None:
+            instrument = await store.instrument(tx, school_id, facts["instrument"])
+        key = {"school_id": school_id, "trade_id": id_, "revision": number, "recorded_at": now}
+        return key | rules.with_profit(facts, instrument)
+
+    async def close(self, caller: Principal, trade_id: UUID, exit_: Mapping[str, Any]) -> Row:
+        """
+        Close an open trade and plan its deliveries, in one transaction.
+
+        Closing again with the same exit changes nothing.
+
+        Raises:
+            NotFound: no such trade in this school.
+            InvalidInput: no exit price or time, or a wrong one. Nothing was recorded.
+            IllegalTransition: it was closed with another exit; `correct` adds a revision.
+        """
+        caller.require(Scope.TRACE_WRITE)
+
+        async def work(tx: Transaction) -> Row:
+            known = await self._known(tx, caller, trade_id)
+            facts = rules.facts(_facts(known) | dict(exit_) | {"status": "closed"})
+            if known["status"] == "closed":
+                if any(facts[name] != known[name] for name in exit_):
+                    raise IllegalTransition("closed", "closing with another exit")
+                return _shown(known)
+            return await self._revise(tx, known, facts)
+
+        return await in_transaction(self._uow, work)
+
+    async def correct(
+        self,
+        caller: Principal,
+        trade_id: UUID,
+        changed: Mapping[str, Any],
+        *,
+        expected_revision: int,
+    ) -> Row:
+        """
+        Add a revision with *changed* facts; what was recorded stays, and is never edited.
+
+        Waiting deliveries of the earlier revision are cancelled when they come up, those of
+        the new one are planned as for a close.
+
+        Raises:
+            NotFound, InvalidInput: as `close`.
+            Conflict: the present revision is another than expected. Nothing was recorded.
+        """
+        caller.require(Scope.TRACE_WRITE)
+
+        async def work(tx: Transaction) -> Row:
+            known = await self._known(tx, caller, trade_id)
+            if known["revision"] != expected_revision:
+                raise Conflict("revision of trade", str(trade_id))
+            facts = _facts(known) | dict(changed)
+            return await self._revise(tx, known, rules.facts(facts))
+
+        return await in_transaction(self._uow, work)
+
+    async def _revise(self, tx: Transaction, known: Row, facts: Row) -> Row:
+        number, now = known["revision"] + 1, self._clock.now()
+        row = await self._revision(tx, known["school_id"], known["trade_id"], number, facts, now)
+        await tx.insert_new(revisions, [row])
+        await store.present(tx, known["school_id"], known["trade_id"], number)
+        made = known | row
+        if row["status"] == "closed":
+            await self._plan(tx, made)
+        return _shown(made)
+
+    async def _plan(self, tx: Transaction, trade: Row) -> int:
+        """One delivery for each destination that a consent in force names; how many are new."""
+        found = await store.subscriptions_of(tx, trade["school_id"], trade["user_id"])
+        on = [one for one in found if rules.consents(one, trade["recorded_at"])]
+        if not on:
+            return 0
+        # Not locked: a pause that comes between is seen when the delivery is to leave.
+        places = await store.destinations_of(tx, {one["destination_id"] for one in on})
+        rows = {
+            one["destination_id"]: _delivery(trade, one, places[one["destination_id"]])
+            for one in on
+        }
+        new = await tx.insert_new(deliveries, list(rows.values()))
+        for row in rows.values():
+            if (row["school_id"], row["id"]) in new:
+                await arm(tx, row)
+        return len(new)
+
+    async def trade(self, caller: Principal, trade_id: UUID) -> Row:
+        """
+        A trade, its revisions, and what became of its deliveries.
+
+        Raises:
+            NotFound: no such trade in this school.
+        """
+        caller.require(Scope.TRACE_READ)
+        async with self._uow.read() as tx:
+            known = await store.trade(tx, caller.school_id, trade_id)
+            if known is None:
+                raise NotFound("trade", str(trade_id))
+            history = await store.history(tx, caller.school_id, trade_id)
+            sent = await store.of_trade(tx, caller.school_id, trade_id)
+        return _shown(known) | {
+            "revisions": [_shown(row) for row in history],
+            "deliveries": [shown_delivery(row) for row in sent],
+        }
+
+    async def dry_run(self, caller: Principal, trade_id: UUID, profile: str) -> bytes:
+        """
+        What a closed trade would say under *profile*, its references made up; nothing is kept.
+
+        Raises:
+            NotFound: no such trade. IllegalTransition: it is open. InvalidInput: no such profile.
+        """
+        caller.require(Scope.TRACE_READ)
+        if profile not in PROFILES:
+            raise rules.wrong("profile", "choice", f"expected one of {', '.join(PROFILES)}")
+        async with self._uow.read() as tx:
+            row = await store.trade(tx, caller.school_id, trade_id)
+        if row is None:
+            raise NotFound("trade", str(trade_id))
+        if row["status"] != "closed":
+            raise IllegalTransition("open", "publishing")
+        data = payload(profile, row, trade_ref="a" * 26, account_ref="b" * 26)
+        at = rfc3339(row["exit_time"])
+        return encode(profile, data, id_=str(UUID(int=0)), occurred_at=at)
+
+    async def set_instrument(
+        self, caller: Principal, symbol: str, contract_size: str, currency: str
+    ) -> None:
+        """Say what one unit of an instrument's volume is, so that its profits can be worked out."""
+        caller.require(Scope.TRACE_MANAGE)
+        size = rules.amount(contract_size, "contract_size")
+        if size is None or size <= 0:
+            raise rules.wrong("contract_size", "bounds", "expected more than 0")
+        row = {
+            "school_id": caller.school_id,
+            "symbol": rules.name(symbol, "symbol", longest=32),
+            "contract_size": size,
+            "currency": rules.name(currency, "currency", longest=5),
+        }
+        async with self._uow.begin() as tx:
+            await store.put_instrument(tx, row)
+
+    async def _known(self, tx: Transaction, caller: Principal, trade_id: UUID) -> Row:
+        known = await store.trade(tx, caller.school_id, trade_id, lock=True)
+        if known is None:
+            raise NotFound("trade", str(trade_id))
+        return known
+
+    # --- destinations --------------------------------------------------------------------
+
+    async def create_destination(
+        self,
+        caller: Principal,
+        name: str,
+        sink: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, Any] | None = None,
+        delay_floor_s: int = 60,
+        schedule: str = "standard",
+        concurrency: int = 4,
+        rate_per_s: float | None = None,
+    ) -> Row:
+        """
+        Create a destination; its configuration is tried before it is kept.
+
+        Raises:
+            InvalidInput: the configuration makes no sink, or a bound is wrong.
+            Conflict: the school has a destination of that name. Nothing was recorded.
+        """
+        caller.require(Scope.TRACE_MANAGE)
+        rules.name(name, "name")
+        await self._tried(sink, config or {}, secrets or {})
+        _check_destination(delay_floor_s, schedule, concurrency, rate_per_s)
+        row = {
+            "school_id": caller.school_id,
+            "id": new_event_id(self._clock.now(), self._random),
+            "name": name,
+            "sink": sink,
+            "config": dict(config or {}),
+            "secrets": dict(secrets or {}),
+            "state": "active",
+            "version": 1,
+            "delay_floor_s": delay_floor_s,
+            "schedule": schedule,
+            "concurrency": concurrency,
+            "rate_per_s": rate_per_s,
+            "next_slot_at": None,
+            "failures": 0,
+            "rest_until": None,
+            "created_at": self._clock.now(),
+        }
+
+        async def work(tx: Transaction) -> None:
+            if await store.destination(tx, caller.school_id, name) is not None:
+                raise Conflict("destination", name)
+            await tx.insert_new(destinations, [row])
+
+        await in_transaction(self._uow, work)
+        return shown_destination(row)
+
+    async def _tried(
+        self, sink: str, config: Mapping[str, Any], secrets: Mapping[str, Any]
+    ) -> None:
+        made = self._make(sink, config, secrets)
+        await made.aclose()
+
+    async def destinations(self, caller: Principal) -> Sequence[Row]:
+        """The school's destinations; never their secrets."""
+        caller.require(Scope.TRACE_READ)
+        async with self._uow.read() as tx:
+            found = await store.all_destinations(tx, caller.school_id)
+        return [shown_destination(row) for row in found]
+
+    async def rotate(self, caller: Principal, named: str, secrets: Mapping[str, Any]) -> Row:
+        """
+        Give a destination other secrets; couriers use them from their next attempt on.
+
+        Raises:
+            NotFound: no such destination. InvalidInput: they make no sink; the old ones stay.
+        """
+        caller.require(Scope.TRACE_MANAGE)
+
+        async def work(tx: Transaction) -> Row:
+            row = await self._destination(tx, caller, named)
+            await self._tried(row["sink"], row["config"], secrets)
+            await store.change_destination(tx, row, secrets=dict(secrets))
+            return shown_destination(row)
+
+        return await in_transaction(self._uow, work)
+
+    async def pause(self, caller: Principal, named: str) -> int:
+        """Hold what waits for a destination, spending no attempts; how many."""
+        return await self._put(caller, named, "paused", of=("active",))
+
+    async def resume(self, caller: Principal, named: str) -> int:
+        """Let what was held for a paused or disabled destination go on; how many."""
+        return await self._put(caller, named, "active", of=("paused", "disabled"))
+
+    async def remove(self, caller: Principal, named: str) -> int:
+        """Take a destination out of use; what waits for it is held, its receipts stay."""
+        return await self._put(caller, named, "removed", of=("active", "paused", "disabled"))
+
+    async def _put(self, caller: Principal, named: str, to: str, *, of: tuple[str, ...]) -> int:
+        caller.require(Scope.TRACE_MANAGE)
+
+        async def work(tx: Transaction) -> int:
+            row = await self._destination(tx, caller, named)
+            if row["state"] == to:
+                return 0
+            if row["state"] not in of:
+                raise IllegalTransition(row["state"], f"becoming {to}")
+            changed: dict[str, Any] = {"state": to, "failures": 0, "rest_until": None}
+            if to == "removed":  # its name is free again; nobody can use its secrets
+                changed |= {"secrets": {}, "name": f"{row['name'][:60]} ({row['id']})"}
+            await store.change_destination(tx, row, **changed)
+            moved = {"to": "pending" if to == "active" else "held"}
+            reason = None if to == "active" else to
+            return await store.move_of_destination(
+                tx, row["id"], reason=reason, of=rules.BY_DESTINATION, **moved
+            )
+
+        return await in_transaction(self._uow, work)
+
+    async def _destination(self, tx: Transaction, caller: Principal, named: str) -> Row:
+        row = await store.destination(tx, caller.school_id, _named(named), lock=True)
+        if row is None or row["state"] == "removed":
+            raise NotFound("destination", named)
+        return row
+
+    async def send_test(self, caller: Principal, named: str, *, send: bool = True) -> Row:
+        """
+        The exact bytes of a marked test, and what the destination answered.
+
+        Raises:
+            NotFound: no such destination.
+        """
+        caller.require(Scope.TRACE_MANAGE)
+        async with self._uow.read() as tx:
+            row = await store.destination(tx, caller.school_id, _named(named))
+        if row is None or row["state"] == "removed":
+            raise NotFound("destination", named)
+        now = self._clock.now()
+        id_ = str(new_event_id(now, self._random))
+        body = marked_body(id_, now)
+        if not send:
+            return {"id": id_, "body": body.decode()}
+        sink = self._make(row["sink"], row["config"], row["secrets"])
+        try:
+            parcel = Parcel(message_id=id_, body=body, occurred_at=now, attempt=1)
+            outcome = await sink.send(parcel, now=now)
+        finally:
+            await sink.aclose()
+        return {"id": id_, "body": body.decode()} | _shown_outcome(outcome)
+
+    # --- subscriptions -------------------------------------------------------------------
+
+    async def subscribe(
+        self,
+        caller: Principal,
+        user_id: str,
+        destination: str,
+        *,
+        profile: str,
+        consent_version: str,
+        delay_s: int = int(rules.DEFAULT_DELAY.total_seconds()),
+        until: datetime | None = None,
+    ) -> Row:
+        """
+        Record a user's consent that closed trades of theirs go to a destination from now on.
+
+        The same consent again is the same subscription.
+
+        Raises:
+            NotFound: no such destination. InvalidInput: no such profile, or a wrong delay.
+        """
+        caller.require(Scope.TRACE_MANAGE)
+        if profile not in PROFILES:
+            raise rules.wrong("profile", "choice", f"expected one of {', '.join(PROFILES)}")
+        rules.name(user_id, "user_id")
+        rules.name(consent_version, "consent_version", longest=40)
+        if not 0 <= delay_s <= rules.MAX_DELAY.total_seconds():
+            raise rules.wrong("delay_s", "bounds", "expected 0 seconds to a year")
+
+        async def work(tx: Transaction) -> Row:
+            place = await self._destination(tx, caller, destination)
+            now = self._clock.now()
+            wanted = {
+                "user_id": user_id,
+                "destination_id": place["id"],
+                "profile": profile,
+                "delay_s": delay_s,
+                "consent_version": consent_version,
+                "until": rules.instant(until, "until"),
+            }
+            for known in await store.subscriptions_of(tx, caller.school_id, user_id):
+                if rules.consents(known, now) and wanted.items() <= known.items():
+                    return known
+            row = wanted | {
+                "school_id": caller.school_id,
+                "id": new_event_id(now, self._random),
+                "since": now,
+                "withdrawn_at": None,
+            }
+            await tx.insert_new(subscriptions, [row])
+            return row
+
+        return await in_transaction(self._uow, work)
+
+    async def subscriptions(self, caller: Principal, user_id: str | None = None) -> Sequence[Row]:
+        """The school's subscriptions, or one user's."""
+        caller.require(Scope.TRACE_READ)
+        async with self._uow.read() as tx:
+            return await store.subscriptions_of(tx, caller.school_id, user_id)
+
+    async def withdraw(self, caller: Principal, subscription_id: UUID) -> Row:
+        """
+        End a consent: cancel what waits, and list what cannot be recalled. Again is as once.
+
+        Returns:
+            `cancelled`: how many; `not_recalled`: what was sent, or is being sent now.
+
+        Raises:
+            NotFound: no such subscription.
+        """
+        caller.require(Scope.TRACE_MANAGE)
+
+        async def work(tx: Transaction) -> Row:
+            known = await store.subscription(tx, caller.school_id, subscription_id, lock=True)
+            if known is None:
+                raise NotFound("subscription", str(subscription_id))
+            if known["withdrawn_at"] is None:
+                await store.withdraw(tx, caller.school_id, known["id"], now=self._clock.now())
+            sent = await store.of_subscription(tx, caller.school_id, known["id"])
+            waiting = [r for r in sent if r["state"] in {"pending", "held", "dead"}]
+            changes = [
+                {"id": row["id"], "state": _after(row, Fact.CANCELLED), "reason": "withdrawn"}
+                for row in waiting
+            ]
+            await store.change_deliveries(tx, changes)
+            kept = [row for row in sent if row["state"] in {"delivered", "leased"}]
+            return {
+                "cancelled": len(changes),
+                "not_recalled": [shown_delivery(row) for row in kept],
+            }
+
+        return await in_transaction(self._uow, work)
+
+    # --- deliveries ----------------------------------------------------------------------
+
+    async def deliveries(
+        self,
+        caller: Principal,
+        *,
+        states: Sequence[str],
+        destination: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Row]:
+        """Deliveries in those states, the longest due first."""
+        caller.require(Scope.TRACE_READ)
+        unknown = set(states) - {state.value for state in State}
+        if unknown:
+            raise rules.wrong("state", "choice", f"expected {', '.join(State)}")
+        async with self._uow.read() as tx:
+            place = None
+            if destination is not None:
+                found = await store.destination(tx, caller.school_id, _named(destination))
+                if found is None:
+                    raise NotFound("destination", destination)
+                place = found["id"]
+            rows = await store.listed(
+                tx, caller.school_id, states=states, destination_id=place, limit=min(limit, _MOST)
+            )
+        return [shown_delivery(row) for row in rows]
+
+    async def delivery(self, caller: Principal, delivery_id: UUID) -> Row:
+        """
+        One delivery with its attempts, and the bytes that leave or left.
+
+        Raises:
+            NotFound: no such delivery.
+        """
+        caller.require(Scope.TRACE_READ)
+        async with self._uow.read() as tx:
+            row = await store.delivery(tx, caller.school_id, delivery_id)
+            if row is None:
+                raise NotFound("delivery", str(delivery_id))
+            made = await store.attempts_of(tx, caller.school_id, delivery_id)
+        body = None if row["body"] is None else row["body"].decode()
+        return shown_delivery(row) | {
+            "body": body,
+            "attempts_made": [
+                {k: v for k, v in one.items() if k not in {"school_id", "delivery_id"}}
+                for one in made
+            ],
+        }
+
+    async def replay(self, caller: Principal, delivery_id: UUID) -> Row:
+        """
+        Try a dead delivery again from its start, with the same id and the same bytes.
+
+        Raises:
+            NotFound: no such delivery. IllegalTransition: it is not dead.
+        """
+        return await self._act(caller, delivery_id, Fact.REPLAYED)
+
+    async def cancel(self, caller: Principal, delivery_id: UUID) -> Row:
+        """
+        Never send what was not sent yet.
+
+        Raises:
+            NotFound: no such delivery. IllegalTransition: it was sent, or is being sent.
+        """
+        return await self._act(caller, delivery_id, Fact.CANCELLED)
+
+    async def release(self, caller: Principal, delivery_id: UUID) -> Row:
+        """
+        Send a waiting or held delivery as soon as its destination's floor allows.
+
+        For one that the tripwire holds, this is the person's decision, and kept as such.
+
+        Raises:
+            NotFound: no such delivery. IllegalTransition: it is neither pending nor held.
+        """
+        return await self._act(caller, delivery_id, Fact.RELEASED)
+
+    async def _act(self, caller: Principal, delivery_id: UUID, fact: Fact) -> Row:
+        caller.require(Scope.TRACE_MANAGE)
+
+        async def work(tx: Transaction) -> Row:
+            row = (await store.load(tx, [delivery_id])).get(delivery_id)
+            if row is None or row["school_id"] != caller.school_id:
+                raise NotFound("delivery", str(delivery_id))
+            state, now = _after(row, fact), self._clock.now()
+            changed: Row = {"id": row["id"], "state": state, "reason": None}
+            if fact is Fact.CANCELLED:
+                changed["reason"] = "by hand"
+            else:
+                place = (await store.lock_destinations(tx, [row["destination_id"]]))[
+                    row["destination_id"]
+                ]
+                floor = max(rules.FLOOR, timedelta(seconds=place["delay_floor_s"]))
+                at = max(now, row["exit_time"] + floor)
+                changed |= {"next_at": at, "first_due_at": at, "tries": 0}
+                changed["not_before"] = min(row["not_before"], at)
+                changed["cleared"] = caller.name if fact is Fact.RELEASED else row["cleared"]
+                if place["state"] != "active":
+                    changed |= {"state": State.HELD.value, "reason": place["state"]}
+            await store.change_deliveries(tx, [changed])
+            if fact is not Fact.CANCELLED:
+                await arm(tx, row | changed)
+            return shown_delivery(row | changed)
+
+        return await in_transaction(self._uow, work)
+
+    async def coverage(
+        self, caller: Principal, *, since: datetime, until: datetime
+    ) -> Sequence[Row]:
+        """For each account and day of exit (UTC): closed, delivered, pending, dead, held."""
+        caller.require(Scope.TRACE_READ)
+        async with self._uow.read() as tx:
+            rows = await store.coverage(
+                tx,
+                caller.school_id,
+                since=rules.instant(since, "since") or since,
+                until=rules.instant(until, "until") or until,
+            )
+        return _covered(rows)
+
+    async def kinds(self) -> Sequence[str]:
+        """The kinds of every destination's deadlines."""
+        async with self._uow.read() as tx:
+            return [kind_of(id_) for id_ in await store.destination_ids(tx)]
+
+    async def gauges(self) -> Sequence[Row]:
+        """What waits, is dead or held, by destination: for the metrics."""
+        async with self._uow.read() as tx:
+            return await store.gauges(tx)
+
+    # --- what a worker does --------------------------------------------------------------
+
+    async def reconcile(self, *, limit: int = 100, grace: timedelta = timedelta(minutes=10)) -> int:
+        """
+        Plan what a consent asks for and nobody planned; wake what a lost deadline forgot.
+
+        Any number of workers may do it at once: the unique key of a delivery decides.
+        """
+        done = 0
+
+        async def plan(tx: Transaction) -> int:
+            rows = await store.unplanned(tx, limit=limit)
+            return sum([await self._plan(tx, row) for row in _one_each(rows)])
+
+        async def wake(tx: Transaction) -> int:
+            now = self._clock.now()
+            rows = await store.forgotten(tx, before=now - grace, limit=limit)
+            for row in rows:
+                await arm(tx, row | {"next_at": now})
+            return len(rows)
+
+        done += await in_transaction(self._uow, plan)
+        await in_transaction(self._uow, wake)
+        return done
+
+
+async def arm(tx: Transaction, row: Mapping[str, Any]) -> None:
+    """Let a courier look at a delivery at its next instant."""
+    await tx.schedule(
+        kind_of(row["destination_id"]),
+        str(row["id"]),
+        due_at=row["next_at"],
+        payload={"school_id": str(row["school_id"])},
+    )
+
+
+def _delivery(trade: Row, subscription: Row, place: Row) -> Row:
+    floor = timedelta(seconds=place["delay_floor_s"])
+    at = rules.leaves_at(
+        trade,
+        recorded_at=trade["recorded_at"],
+        delay=timedelta(seconds=subscription["delay_s"]),
+        floor=floor,
+    )
+    unique = (trade["school_id"], trade["trade_id"], place["id"], trade["revision"])
+    stopped = None if place["state"] == "active" else place["state"]
+    return {
+        "school_id": trade["school_id"],
+        # The same for the same record, destination and revision: twice planned is once.
+        "id": derived_id("trace.delivery", *map(str, unique)),
+        "trade_id": trade["trade_id"],
+        "destination_id": place["id"],
+        "revision": trade["revision"],
+        "subscription_id": subscription["id"],
+        "state": State.HELD.value if stopped else State.PENDING.value,
+        "reason": stopped,
+        "not_before": at,
+        "next_at": at,
+        "attempts": 0,
+        "tries": 0,
+        "first_due_at": at,
+        "fence": 0,
+        "profile": subscription["profile"],
+        "created_at": trade["recorded_at"],
+    }
+
+
+async def _same(tx: Transaction, head: Row, row: Row) -> Row:
+    """The trade that has the id already, if it is this one."""
+    known = await store.trade(tx, head["school_id"], head["id"])
+    first = (await store.history(tx, head["school_id"], head["id"]))[0]
+    same = {name: row[name] for name in row if name != "recorded_at"}
+    if known is None or same.items() - first.items():
+        raise Conflict("trade", str(head["id"]))
+    if any(known[name] != head[name] for name in ("user_id", "account_id", "private")):
+        raise Conflict("trade", str(head["id"]))
+    return _shown(known)
+
+
+def _private(given: Any) -> dict[str, str]:
+    if not isinstance(given, dict):
+        raise rules.wrong("private", "not_an_object", "expected a JSON object")
+    unknown = sorted(set(map(str, given)) - set(rules.PRIVATE))
+    if unknown:
+        raise rules.wrong("private", "unknown_field", f"known are {', '.join(rules.PRIVATE)}")
+    return {key: rules.name(value, key, longest=200) for key, value in given.items()}
+
+
+def _facts(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name in revisions.c}
+
+
+def _after(row: Row, fact: Fact) -> str:
+    return advance(State(row["state"]), fact).value
+
+
+def _named(named: str) -> str | UUID:
+    try:
+        return UUID(named)
+    except ValueError:
+        return named
+
+
+def _one_each(rows: Sequence[Row]) -> list[Row]:
+    """Each trade once; `_plan` plans all of its destinations."""
+    return list({(row["school_id"], row["trade_id"]): row for row in rows}.values())
+
+
+def _check_destination(
+    delay_floor_s: int, schedule: str, concurrency: int, rate_per_s: float | None
+) -> None:
+    if not 0 <= delay_floor_s <= rules.MAX_DELAY.total_seconds():
+        raise rules.wrong("delay_floor_s", "bounds", "expected 0 seconds to a year")
+    if schedule not in SCHEDULES:
+        raise rules.wrong("schedule", "choice", f"expected one of {', '.join(SCHEDULES)}")
+    if not 1 <= concurrency <= 1000:
+        raise rules.wrong("concurrency", "bounds", "expected 1 to 1000")
+    if rate_per_s is not None and not 0.001 <= rate_per_s <= 10_000:
+        raise rules.wrong("rate_per_s", "bounds", "expected 0.001 to 10000")
+
+
+def marked_body(id_: str, now: datetime) -> bytes:
+    """A payload that no tracker can take for a result: of an instrument named TEST, on paper."""
+    data = PROFILES["result_only"](
+        trade_ref="a" * 26,
+        instrument="TEST",
+        side="buy",
+        exit_time=rfc3339(now),
+        mode="paper",
+        revision=1,
+        status="CLOSED",
+        disclaimer="hypothetical",
+    )
+    return encode("result_only", data, id_=id_, occurred_at=rfc3339(now), test=True)
+
+
+def _shown_outcome(outcome: Outcome) -> Row:
+    return {
+        "outcome": outcome.kind.value,
+        "reason": outcome.reason,
+        "status": outcome.status,
+        "remote_ref": outcome.remote_ref,
+    }
+
+
+def shown_destination(row: Row) -> Row:
+    """A destination as anybody may see it: which secrets it has, never what they are."""
+    shown = {k: v for k, v in row.items() if k not in {"secrets", "school_id", "version"}}
+    return shown | {"secrets": sorted(row["secrets"])}
+
+
+def shown_delivery(row: Row) -> Row:
+    """A delivery as its school may see it."""
+    names = (
+        *("id", "trade_id", "destination_id", "revision", "state", "reason", "not_before"),
+        *("next_at", "attempts", "profile", "last_outcome", "last_status", "delivered_at"),
+        *("remote_ref", "policy", "fields", "cleared"),
+    )
+    shown = {name: row.get(name) for name in names}
+    digest = row.get("body_sha256")
+    return shown | {"body_sha256": None if digest is None else digest.hex()}
+
+
+def _shown(row: Row) -> Row:
+    """A trade for its own school: its own facts, amounts as text."""
+    names = (*revisions.c.keys(), "user_id", "account_id")
+    shown = {name: row[name] for name in names if name in row and name != "school_id"}
+    for name in rules.AMOUNTS:
+        if shown.get(name) is not None:
+            shown[name] = f"{shown[name]:f}"
+    return shown
+
+
+def _covered(rows: Sequence[Row]) -> list[Row]:
+    days: dict[tuple[str, str], dict[UUID, list[str]]] = {}
+    for row in rows:
+        day = row["exit_time"].date().isoformat()
+        found = days.setdefault((row["account_id"], day), {}).setdefault(row["trade_id"], [])
+        if row["state"] is not None:
+            found.append(row["state"])
+    return [
+        {"account_id": account, "day": day, "closed": len(of_day)}
+        | {
+            state: sum(found.count(state) for found in of_day.values())
+            for state in ("delivered", "pending", "dead", "held", "cancelled")
+        }
+        for (account, day), of_day in sorted(days.items())
+    ]

@@ -1,0 +1,429 @@
+"""The queries of trace, for both databases. Each belongs to a caller's transaction."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, and_, bindparam, case, func, or_, select, update
+
+from onefold.domains.trace.tables import (
+    attempts,
+    deliveries,
+    destinations,
+    instruments,
+    pseudonyms,
+    revisions,
+    subscriptions,
+    trades,
+)
+from onefold.ports.tables import Row, row_of, rows_of
+from onefold.ports.unit_of_work import Transaction
+
+_PRESENT = and_(
+    revisions.c.school_id == trades.c.school_id,
+    revisions.c.trade_id == trades.c.id,
+    revisions.c.revision == trades.c.revision,
+)
+
+
+async def trade(
+    tx: Transaction, school_id: UUID, trade_id: UUID, *, lock: bool = False
+) -> Row | None:
+    """A trade with its present revision; with *lock*, held until the commit."""
+    query = (
+        select(revisions, trades.c.user_id, trades.c.account_id, trades.c.private)
+        .join(trades, _PRESENT)
+        .where(trades.c.school_id == school_id, trades.c.id == trade_id)
+    )
+    if lock:
+        query = query.with_for_update(of=trades)
+    return row_of(await tx.execute(query))
+
+
+async def present(tx: Transaction, school_id: UUID, trade_id: UUID, revision: int) -> None:
+    """Make *revision* the trade's present one."""
+    mine = (trades.c.school_id == school_id) & (trades.c.id == trade_id)
+    await tx.execute(update(trades).where(mine).values(revision=revision))
+
+
+async def history(tx: Transaction, school_id: UUID, trade_id: UUID) -> Sequence[Row]:
+    """All revisions of a trade, the first one first."""
+    mine = (revisions.c.school_id == school_id) & (revisions.c.trade_id == trade_id)
+    return rows_of(await tx.execute(select(revisions).where(mine).order_by(revisions.c.revision)))
+
+
+async def instrument(tx: Transaction, school_id: UUID, symbol: str) -> Row | None:
+    """What is known of an instrument's contract."""
+    mine = (instruments.c.school_id == school_id) & (instruments.c.symbol == symbol)
+    return row_of(await tx.execute(select(instruments).where(mine)))
+
+
+async def put_instrument(tx: Transaction, row: Row) -> None:
+    """Record an instrument's contract, or change it."""
+    if await tx.insert_new(instruments, [row]):
+        return
+    mine = (instruments.c.school_id == row["school_id"]) & (instruments.c.symbol == row["symbol"])
+    kept = {name: row[name] for name in ("contract_size", "currency")}
+    await tx.execute(update(instruments).where(mine).values(kept))
+
+
+# --- destinations and subscriptions ----------------------------------------------------------
+
+
+async def all_destinations(tx: Transaction, school_id: UUID) -> Sequence[Row]:
+    """The school's destinations by name, removed ones left out."""
+    mine = (destinations.c.school_id == school_id) & (destinations.c.state != "removed")
+    return rows_of(await tx.execute(select(destinations).where(mine).order_by(destinations.c.name)))
+
+
+async def destination_ids(tx: Transaction) -> Sequence[UUID]:
+    """Every destination that deliveries wait for, of every school."""
+    query = select(destinations.c.id).where(destinations.c.state != "removed")
+    return (await tx.execute(query)).scalars().all()
+
+
+async def destination(
+    tx: Transaction, school_id: UUID, named: str | UUID, *, lock: bool = False
+) -> Row | None:
+    """The destination of that id or name."""
+    by = destinations.c.id == named if isinstance(named, UUID) else destinations.c.name == named
+    query = select(destinations).where(destinations.c.school_id == school_id, by)
+    return row_of(await tx.execute(query.with_for_update() if lock else query))
+
+
+async def change_destination(tx: Transaction, row: Row, **changed: Any) -> None:
+    """Change a destination; couriers learn of it by its version."""
+    mine = (destinations.c.school_id == row["school_id"]) & (destinations.c.id == row["id"])
+    values = changed | {"version": destinations.c.version + 1}
+    await tx.execute(update(destinations).where(mine).values(values))
+
+
+async def note_health(tx: Transaction, id_: UUID, **changed: Any) -> None:
+    """Record what couriers tell each other of a destination."""
+    await tx.execute(update(destinations).where(destinations.c.id == id_).values(changed))
+
+
+async def usable(tx: Transaction, now: datetime) -> tuple[Sequence[Row], datetime | None]:
+    """Active destinations with how many are on their way to each, and the next rest's end."""
+    busy = (
+        select(func.count())
+        .where(
+            deliveries.c.destination_id == destinations.c.id,
+            deliveries.c.state == "leased",
+            deliveries.c.leased_until > now,
+        )
+        .scalar_subquery()
+    )
+    query = select(destinations, busy.label("busy")).where(destinations.c.state == "active")
+    rows = rows_of(await tx.execute(query))
+    waits = [
+        max(filter(None, (row["rest_until"], row["next_slot_at"])), default=now) for row in rows
+    ]
+    ready = [row for row, until in zip(rows, waits, strict=True) if until <= now]
+    return ready, min((until for until in waits if until > now), default=None)
+
+
+async def destinations_of(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Row]:
+    """These destinations by id, as they are now."""
+    query = select(destinations).where(destinations.c.id.in_(ids))
+    return {row["id"]: row for row in rows_of(await tx.execute(query))}
+
+
+async def lock_destinations(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Row]:
+    """These destinations by id, held until the commit, taken in the order of their ids."""
+    query = select(destinations).where(destinations.c.id.in_(ids)).order_by(destinations.c.id)
+    return {row["id"]: row for row in rows_of(await tx.execute(query.with_for_update()))}
+
+
+async def count_busy(tx: Transaction, destination_id: UUID, now: datetime) -> int:
+    """How many attempts are on their way to a destination."""
+    query = select(func.count()).where(
+        deliveries.c.destination_id == destination_id,
+        deliveries.c.state == "leased",
+        deliveries.c.leased_until > now,
+    )
+    return int((await tx.execute(query)).scalar_one())
+
+
+async def subscriptions_of(tx: Transaction, school_id: UUID, user_id: str | None) -> Sequence[Row]:
+    """Subscriptions, the oldest first; of one user where named."""
+    query = select(subscriptions).where(subscriptions.c.school_id == school_id)
+    if user_id is not None:
+        query = query.where(subscriptions.c.user_id == user_id)
+    return rows_of(await tx.execute(query.order_by(subscriptions.c.since, subscriptions.c.id)))
+
+
+async def subscription(
+    tx: Transaction, school_id: UUID, id_: UUID, *, lock: bool = False
+) -> Row | None:
+    """One subscription."""
+    mine = (subscriptions.c.school_id == school_id) & (subscriptions.c.id == id_)
+    query = select(subscriptions).where(mine)
+    return row_of(await tx.execute(query.with_for_update() if lock else query))
+
+
+async def withdraw(tx: Transaction, school_id: UUID, id_: UUID, *, now: datetime) -> None:
+    """End a subscription's consent."""
+    mine = (subscriptions.c.school_id == school_id) & (subscriptions.c.id == id_)
+    await tx.execute(update(subscriptions).where(mine).values(withdrawn_at=now))
+
+
+# --- deliveries ------------------------------------------------------------------------------
+
+_COLUMNS = (
+    *("exit_time", "status", "instrument", "side", "mode", "entry_time", "entry_price"),
+    *("exit_price", "volume", "stop_loss", "take_profit", "profit_gross", "fees", "swap"),
+    *("profit_net", "currency", "return_pct", "r_multiple"),
+)
+_SUBSCRIBED = ("since", "until", "withdrawn_at")
+
+
+def _loaded() -> Select[Any]:
+    """Deliveries with all that decides about them."""
+    return (
+        select(
+            deliveries,
+            *(revisions.c[name] for name in _COLUMNS),
+            trades.c.account_id,
+            trades.c.private,
+            trades.c.user_id,
+            trades.c.revision.label("present_revision"),
+            *(subscriptions.c[name].label(f"subscription_{name}") for name in _SUBSCRIBED),
+        )
+        .join(
+            revisions,
+            and_(
+                revisions.c.school_id == deliveries.c.school_id,
+                revisions.c.trade_id == deliveries.c.trade_id,
+                revisions.c.revision == deliveries.c.revision,
+            ),
+        )
+        .join(
+            trades,
+            and_(
+                trades.c.school_id == deliveries.c.school_id, trades.c.id == deliveries.c.trade_id
+            ),
+        )
+        .join(
+            subscriptions,
+            and_(
+                subscriptions.c.school_id == deliveries.c.school_id,
+                subscriptions.c.id == deliveries.c.subscription_id,
+            ),
+        )
+    )
+
+
+async def load(tx: Transaction, ids: Collection[UUID], *, lock: bool = True) -> dict[UUID, Row]:
+    """These deliveries with all that decides about them, locked in the order of their ids."""
+    query = _loaded().where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id)
+    if lock:
+        query = query.with_for_update(of=deliveries)
+    rows = rows_of(await tx.execute(query))
+    for row in rows:
+        row["subscription"] = {name: row.pop(f"subscription_{name}") for name in _SUBSCRIBED}
+    return {row["id"]: row for row in rows}
+
+
+async def lock_deliveries(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Row]:
+    """These deliveries alone, locked in the order of their ids."""
+    query = select(deliveries).where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id)
+    return {row["id"]: row for row in rows_of(await tx.execute(query.with_for_update()))}
+
+
+async def change_deliveries(tx: Transaction, changes: Sequence[Row]) -> None:
+    """Write what *changes* say, the same columns in each; `id` says of which."""
+    if not changes:
+        return
+    moved = [{"_id": row["id"], **{k: v for k, v in row.items() if k != "id"}} for row in changes]
+    await tx.execute(update(deliveries).where(deliveries.c.id == bindparam("_id")), moved)
+
+
+async def move_of_destination(
+    tx: Transaction, destination_id: UUID, *, to: str, reason: str | None, of: tuple[str, ...]
+) -> int:
+    """Hold, or release, all waiting deliveries of a destination; how many."""
+    where = deliveries.c.destination_id == destination_id
+    waiting = deliveries.c.state == "pending"
+    if to == "pending":
+        waiting = and_(deliveries.c.state == "held", deliveries.c.reason.in_(of))
+    changed = update(deliveries).where(where, waiting).values(state=to, reason=reason)
+    return (await tx.execute(changed)).rowcount
+
+
+async def of_subscription(tx: Transaction, school_id: UUID, id_: UUID) -> Sequence[Row]:
+    """The deliveries of a subscription, locked."""
+    mine = (deliveries.c.school_id == school_id) & (deliveries.c.subscription_id == id_)
+    query = select(deliveries).where(mine).order_by(deliveries.c.id).with_for_update()
+    return rows_of(await tx.execute(query))
+
+
+async def of_trade(tx: Transaction, school_id: UUID, trade_id: UUID) -> Sequence[Row]:
+    """The deliveries of a trade."""
+    mine = (deliveries.c.school_id == school_id) & (deliveries.c.trade_id == trade_id)
+    return rows_of(await tx.execute(select(deliveries).where(mine).order_by(deliveries.c.id)))
+
+
+async def listed(
+    tx: Transaction,
+    school_id: UUID,
+    *,
+    states: Sequence[str],
+    destination_id: UUID | None,
+    limit: int,
+) -> Sequence[Row]:
+    """Deliveries in those states, the longest due first; without their bytes."""
+    columns = [c for c in deliveries.c if c.name != "body"]
+    query = select(*columns).where(
+        deliveries.c.school_id == school_id, deliveries.c.state.in_(states)
+    )
+    if destination_id is not None:
+        query = query.where(deliveries.c.destination_id == destination_id)
+    return rows_of(await tx.execute(query.order_by(deliveries.c.next_at).limit(limit)))
+
+
+async def delivery(
+    tx: Transaction, school_id: UUID, id_: UUID, *, lock: bool = False
+) -> Row | None:
+    """One delivery."""
+    mine = (deliveries.c.school_id == school_id) & (deliveries.c.id == id_)
+    query = select(deliveries).where(mine)
+    return row_of(await tx.execute(query.with_for_update() if lock else query))
+
+
+async def attempts_of(tx: Transaction, school_id: UUID, id_: UUID) -> Sequence[Row]:
+    """The attempts of a delivery, in their order."""
+    mine = (attempts.c.school_id == school_id) & (attempts.c.delivery_id == id_)
+    order = (attempts.c.number, attempts.c.fact)
+    return rows_of(await tx.execute(select(attempts).where(mine).order_by(*order)))
+
+
+async def surrogates(tx: Transaction, wanted: Sequence[Row]) -> dict[tuple[UUID, str, str], str]:
+    """The surrogates of what *wanted* names; fresh ones are kept unless there is one already."""
+    unique = {(r["destination_id"], r["kind"], r["subject"]): r for r in wanted}
+    await tx.insert_new(pseudonyms, list(unique.values()))
+    some = next(iter(wanted))
+    query = select(pseudonyms).where(
+        pseudonyms.c.school_id == some["school_id"],
+        pseudonyms.c.destination_id.in_({r["destination_id"] for r in wanted}),
+        pseudonyms.c.subject.in_({r["subject"] for r in wanted}),
+    )
+    found = rows_of(await tx.execute(query))
+    return {(r["destination_id"], r["kind"], r["subject"]): r["surrogate"] for r in found}
+
+
+async def unplanned(tx: Transaction, *, limit: int) -> Sequence[Row]:
+    """
+    Closed present revisions that lack a delivery their owner's subscription asks for.
+
+    What a closing transaction itself leaves out is nothing; this finds what came to be
+    wanted afterwards, or was lost by hand.
+    """
+    query = (
+        select(
+            revisions,
+            trades.c.user_id,
+            subscriptions.c.id.label("subscription_id"),
+        )
+        .join(trades, _PRESENT)
+        .join(
+            subscriptions,
+            and_(
+                subscriptions.c.school_id == trades.c.school_id,
+                subscriptions.c.user_id == trades.c.user_id,
+            ),
+        )
+        .outerjoin(
+            deliveries,
+            and_(
+                deliveries.c.school_id == trades.c.school_id,
+                deliveries.c.trade_id == trades.c.id,
+                deliveries.c.revision == trades.c.revision,
+                deliveries.c.destination_id == subscriptions.c.destination_id,
+            ),
+        )
+        .where(
+            revisions.c.status == "closed",
+            subscriptions.c.withdrawn_at.is_(None),
+            subscriptions.c.since <= revisions.c.recorded_at,
+            or_(subscriptions.c.until.is_(None), subscriptions.c.until > revisions.c.recorded_at),
+            deliveries.c.id.is_(None),
+        )
+        .limit(limit)
+    )
+    return rows_of(await tx.execute(query))
+
+
+async def forgotten(tx: Transaction, *, before: datetime, limit: int) -> Sequence[Row]:
+    """Waiting deliveries whose deadline should have brought them up long ago."""
+    late = or_(
+        and_(deliveries.c.state == "pending", deliveries.c.next_at < before),
+        and_(deliveries.c.state == "leased", deliveries.c.leased_until < before),
+    )
+    # Those of a destination that fails and rests are late, and not forgotten.
+    well = and_(
+        destinations.c.id == deliveries.c.destination_id,
+        destinations.c.state == "active",
+        destinations.c.failures == 0,
+    )
+    query = select(deliveries.c.id, deliveries.c.school_id, deliveries.c.destination_id)
+    query = query.join(destinations, well).where(late)
+    query = query.order_by(deliveries.c.next_at).limit(limit)
+    return rows_of(await tx.execute(query))
+
+
+async def coverage(
+    tx: Transaction, school_id: UUID, *, since: datetime, until: datetime
+) -> Sequence[Row]:
+    """Each trade closed in the span with its deliveries' states: what a report is made of."""
+    query = (
+        select(
+            trades.c.account_id,
+            revisions.c.trade_id,
+            revisions.c.exit_time,
+            deliveries.c.state,
+            deliveries.c.destination_id,
+        )
+        .join(trades, _PRESENT)
+        .outerjoin(
+            deliveries,
+            and_(
+                deliveries.c.school_id == revisions.c.school_id,
+                deliveries.c.trade_id == revisions.c.trade_id,
+                deliveries.c.revision == revisions.c.revision,
+            ),
+        )
+        .where(
+            revisions.c.school_id == school_id,
+            revisions.c.status == "closed",
+            revisions.c.exit_time >= since,
+            revisions.c.exit_time < until,
+        )
+        .order_by(revisions.c.exit_time)
+    )
+    return rows_of(await tx.execute(query))
+
+
+async def gauges(tx: Transaction) -> Sequence[Row]:
+    """How many deliveries are pending, dead and held at each destination, and the oldest."""
+
+    def count(*states: str) -> Any:
+        return func.sum(case((deliveries.c.state.in_(states), 1), else_=0))
+
+    oldest = func.min(
+        case((deliveries.c.state.in_(("pending", "leased")), deliveries.c.first_due_at))
+    )
+    query = (
+        select(
+            destinations.c.name,
+            count("pending", "leased").label("pending"),
+            count("dead").label("dead"),
+            count("held").label("held"),
+            oldest.label("oldest"),
+        )
+        .join(destinations, destinations.c.id == deliveries.c.destination_id)
+        .where(deliveries.c.state.in_(("pending", "leased", "dead", "held")))
+        .group_by(destinations.c.name)
+    )
+    return rows_of(await tx.execute(query))

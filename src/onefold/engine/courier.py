@@ -1,0 +1,196 @@
+"""
+Due deliveries to sinks: claim, open, let go of the connection, send, settle with the fence.
+
+Dying anywhere repeats under the same message id, and loses nothing: a claimed deadline is
+due again when its lease ends, an attempt is recorded before it is made, and how it ended
+counts only under its own fence. Every destination has its own tasks and its own room, so
+that one that stalls takes nothing from another. Any number of couriers work side by side.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from onefold.core.clock import Clock
+from onefold.engine.together import Together
+from onefold.errors import OnefoldError
+from onefold.ports.deadlines import Deadline, Deadlines
+from onefold.ports.desk import Desk, Route, Sending, Verdict
+from onefold.ports.sink import Kind, Outcome, Sink
+
+log = logging.getLogger("onefold.courier")
+
+LEASE = timedelta(seconds=60)  # a sink's total timeout of 30 s and as much again
+POLL_S = 0.5  # what others arm is seen after this at the latest
+
+MakeSink = Callable[[Route], Sink]
+
+
+class Courier:
+    """
+    Delivers what is due. `step` begins what can be begun now and returns.
+
+    Args:
+        deadlines: Which deliveries are due, one kind a destination.
+        desk: Whose deliveries they are.
+        make: The sink of a destination as it is configured now.
+        clock: What time it is.
+        lease: How long an attempt may take before another courier takes over.
+        batch: The most deliveries that are claimed at once.
+    """
+
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        desk: Desk,
+        make: MakeSink,
+        *,
+        clock: Clock,
+        lease: timedelta = LEASE,
+        batch: int = 100,
+    ) -> None:
+        self._deadlines, self._desk, self._make = deadlines, desk, make
+        self._clock, self._lease, self._batch = clock, lease, batch
+        self._sinks: dict[str, tuple[int, Sink]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settle = Together(self._settle_all)
+        self._next: datetime | None = None
+        self.said: Counter[str] = Counter()
+        self.ended: Callable[[], None] = _nothing  # called when an attempt has ended
+
+    async def step(self, *, limit: int | None = None) -> bool:
+        """
+        Claim what is due and begin to deliver it; False when nothing could be begun.
+
+        Args:
+            limit: Claim so many at the most.
+        """
+        now = self._clock.now()
+        routes, self._next = await self._desk.routes(now=now)
+        due = await self._deadlines.next_due([route.kind for route in routes])
+        self._next = min(
+            (at for at in (self._next, *due.values()) if at and at > now), default=None
+        )
+        ripe = [route for route in routes if route.kind in due and due[route.kind] <= now]
+        began = 0
+        # The longest waiting first: with a limit, none can starve another.
+        for route in sorted(ripe, key=lambda route: (due[route.kind], route.destination)):
+            most = min(route.room, self._batch, self._batch if limit is None else limit - began)
+            if most > 0:
+                began += await self._begin(route, most)
+        return began > 0
+
+    def pause_s(self) -> float:
+        """How long nothing can be begun that is known of: up to the next due instant."""
+        if self._next is None:
+            return POLL_S
+        return min(max((self._next - self._clock.now()).total_seconds(), 0.001), POLL_S)
+
+    async def work_off(self, *, limit: int | None = None) -> Counter[str]:
+        """Deliver what is due until nothing is, or *limit* were; what was said of them."""
+        before, left = Counter(self.said), limit
+        while left is None or left > 0:
+            under_way = set(self._tasks)  # what ends during the step may have made room
+            if not await self.step(limit=left):
+                if not under_way:
+                    break
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            if limit is not None:
+                left = limit - (self.said - before).total() - len(self._tasks)
+        await self.settled()
+        return self.said - before
+
+    async def settled(self) -> None:
+        """Wait for the attempts under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def aclose(self) -> None:
+        """
+        Leave the attempts under way where they are, and close the sinks. Safe twice.
+
+        What was under way is sent again when its lease ends, under the same id.
+        """
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        sinks, self._sinks = self._sinks, {}
+        for _, sink in sinks.values():
+            await sink.aclose()
+
+    async def _begin(self, route: Route, most: int) -> int:
+        sink = await self._sink(route)
+        if sink is None:
+            return 0
+        now = self._clock.now()
+        claimed = await self._deadlines.claim(route.kind, now=now, lease=self._lease, limit=most)
+        if not claimed:
+            return 0
+        keys = [one.key for one in claimed]
+        begun, verdicts = await self._desk.open(route, keys, now=now, lease=self._lease)
+        by_key = {one.key: one for one in claimed}
+        await self._follow([(by_key[verdict.key], verdict) for verdict in verdicts])
+        for sending in begun:
+            task = asyncio.create_task(self._deliver(sink, sending, by_key[sending.key]))
+            self._tasks.add(task)
+            task.add_done_callback(self._over)
+        return len(claimed)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # Its lease ends by itself, and it is tried again.
+            log.error("an attempt was not settled: %s", type(task.exception()).__name__)
+        self.ended()
+
+    async def _sink(self, route: Route) -> Sink | None:
+        """The destination's sink; None when its configuration makes none: it waits for a person."""
+        version, sink = self._sinks.get(route.destination, (-1, None))
+        if sink is not None and version == route.version:
+            return sink
+        try:
+            made = self._make(route)
+        except OnefoldError as error:
+            log.error("destination %s cannot be used: %s", route.destination, error)  # noqa: TRY400
+            return None
+        self._sinks[route.destination] = (route.version, made)
+        if sink is not None:
+            await sink.aclose()
+        return made
+
+    async def _deliver(self, sink: Sink, sending: Sending, deadline: Deadline) -> None:
+        began = self._clock.now()
+        try:
+            outcome = await sink.send(sending.parcel, now=began)
+        except Exception as error:  # a bug of a sink costs an attempt, and nothing else
+            # Its text is not told: it may hold a URL with its secret, or what was sent.
+            log.error("a sink failed with %s", type(error).__name__)  # noqa: TRY400
+            outcome = Outcome(Kind.RETRY, "sink_error")
+        await self._settle((sending, outcome, began, deadline))
+
+    async def _settle_all(
+        self, orders: Sequence[tuple[Sending, Outcome, datetime, Deadline]]
+    ) -> Sequence[None]:
+        results = [(sending, outcome, began) for sending, outcome, began, _ in orders]
+        verdicts = await self._desk.settle(results, now=self._clock.now())
+        claimed = {deadline.key: deadline for *_, deadline in orders}
+        await self._follow([(claimed[verdict.key], verdict) for verdict in verdicts])
+        return [None] * len(orders)
+
+    async def _follow(self, verdicts: Sequence[tuple[Deadline, Verdict]]) -> None:
+        """
+        Bring the deadlines in line with what was recorded.
+
+        Dying before it costs a look at a delivery that is over: the record is the truth.
+        """
+        over = [deadline for deadline, verdict in verdicts if verdict.again_at is None]
+        later = [(deadline, v.again_at) for deadline, v in verdicts if v.again_at is not None]
+        await self._deadlines.complete(over)
+        await self._deadlines.postpone(later)
+        self.said.update(verdict.said for _, verdict in verdicts)
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""

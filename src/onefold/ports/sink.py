@@ -1,0 +1,98 @@
+"""Where deliveries go: one outside destination, and what it answered."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Kind(StrEnum):
+    """What an attempt came to."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"  # may succeed later, unchanged
+    PERMANENT = "permanent"  # will never succeed as it is
+    HELD = "held"  # a person or a setting must decide first
+
+
+class Toll(StrEnum):
+    """What an answer means for the destination as a whole."""
+
+    NONE = ""
+    PAUSE = "pause"  # it refuses our credentials
+    DISABLE = "disable"  # it is gone for good
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    How one attempt ended.
+
+    Attributes:
+        kind: What follows for the delivery.
+        reason: A short stable code; never a text of the receiver's.
+        status: The receiver's status, where it has one.
+        retry_after: How long the receiver asked to be left alone.
+        remote_ref: The receiver's own name for what it got.
+        toll: What follows for the destination.
+    """
+
+    kind: Kind
+    reason: str
+    status: int | None = None
+    retry_after: timedelta | None = None
+    remote_ref: str | None = None
+    toll: Toll = Toll.NONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parcel:
+    """
+    What is sent: the same id and the same bytes at every attempt.
+
+    Attributes:
+        message_id: The delivery's id, by which a receiver discards a repeat.
+        body: JSON in UTF-8, of one of the models in `core.published`.
+        occurred_at: When the record became final; names a file's day.
+        attempt: From 1.
+    """
+
+    message_id: str
+    body: bytes
+    occurred_at: datetime
+    attempt: int
+
+
+class Sink(Protocol):
+    """
+    One configured destination. Made when its configuration is right, else not at all.
+
+    `send` must bear the same parcel again: a courier may die after the receiver has it.
+    """
+
+    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+        """
+        Deliver *parcel*, unless it is no payload of `core.published`.
+
+        Takes at most its own timeout, which is shorter than the courier's lease. What the
+        receiver did is in the outcome; nothing is raised for it.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections. Safe twice."""
+        ...
+
+
+class SinkFactory(Protocol):
+    """What an entry point of the group `onefold.sinks` names."""
+
+    def __call__(self, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> Sink:
+        """
+        The sink that *config* and *secrets* describe; nothing is connected yet.
+
+        Raises:
+            InvalidInput: what they say cannot work; each wrong field is named, no value is.
+        """
+        ...

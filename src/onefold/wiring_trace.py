@@ -1,0 +1,140 @@
+"""The part of the wiring that puts trace together; `onefold.wiring` calls it."""
+
+import random as chance
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from onefold.adapters.sinks import registry
+from onefold.adapters.sinks.file import compact
+from onefold.adapters.sql.deadlines import SqlDeadlines
+from onefold.adapters.trace_metrics import TraceMetrics
+from onefold.core.clock import Clock
+from onefold.domains.trace.desk import TraceDesk, Watch
+from onefold.domains.trace.service import MakeSink as MakeBySettings
+from onefold.domains.trace.service import TraceService
+from onefold.engine.courier import Courier, MakeSink
+from onefold.engine.service import Loop
+from onefold.errors import FieldProblem, InvalidInput
+from onefold.ports.deadlines import Deadlines
+from onefold.ports.sink import Sink
+from onefold.ports.unit_of_work import UnitOfWork
+from onefold.settings import Settings
+
+_FEED_S = 0.25  # how soon Valkey learns of what a transaction has scheduled
+_AHEAD = timedelta(minutes=1)  # and how long before it is due
+_BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """The domain, and what makes couriers for it."""
+
+    service: TraceService
+    uow: UnitOfWork
+    deadlines: Deadlines
+    clock: Clock
+    random: Callable[[int], bytes]
+    metrics: TraceMetrics
+    make: MakeSink
+    close: Callable[[], object]
+
+    @property
+    def watch(self) -> Watch:
+        """Told of every attempt."""
+        return self.metrics.watch
+
+    def courier(self, *, jitter: Callable[[], float] = chance.random) -> Courier:
+        """A courier of its own; whoever asked closes it."""
+        desk = TraceDesk(self.uow, random=self.random, jitter=jitter, watch=self.watch)
+        return Courier(self.deadlines, desk, self.make, clock=self.clock)
+
+    async def feed(self) -> bool:
+        """Bring over to Valkey what transactions have scheduled; True when there may be more."""
+        if isinstance(self.deadlines, SqlDeadlines):
+            return False
+        from onefold.adapters.valkey.deadlines import feed  # noqa: PLC0415 (an extra)
+
+        source = SqlDeadlines(self.uow)
+        kinds, until = await self.service.kinds(), self.clock.now() + _AHEAD
+        return await feed(source, self.deadlines, kinds, until=until, limit=_BATCH) >= _BATCH
+
+    def loops(self, courier: Courier, *, reconcile_every_s: float) -> list[Loop]:
+        """What a worker runs for trace."""
+        deliver = Loop("deliver traces", courier.step, every_s=courier.pause_s)
+        courier.ended = deliver.wake  # there is room again
+
+        async def reconcile() -> bool:
+            more = await self.service.reconcile(limit=_BATCH) >= _BATCH
+            self.metrics.show(await self.service.gauges(), now=self.clock.now())
+            return more
+
+        loops = [deliver, Loop("reconcile traces", reconcile, every_s=reconcile_every_s)]
+        if not isinstance(self.deadlines, SqlDeadlines):
+            loops.append(Loop("feed Valkey", self.feed, every_s=_FEED_S))
+        return loops
+
+    async def aclose(self) -> None:
+        """Close what the deadlines need. Safe twice."""
+        closing = self.close()
+        if closing is not None:
+            await closing  # type: ignore[misc]
+
+
+def trace_over(
+    uow: UnitOfWork,
+    *,
+    settings: Settings,
+    clock: Clock,
+    random: Callable[[int], bytes],
+) -> Trace:
+    """Trace over *uow*; the settings say who tells what is due."""
+    deadlines, close = _deadlines(uow, settings)
+    make = _guarded(loopback=settings.trace_loopback)
+    return Trace(
+        service=TraceService(uow, clock=clock, random=random, make=make),
+        uow=uow,
+        deadlines=deadlines,
+        clock=clock,
+        random=random,
+        metrics=_metrics(),
+        make=lambda route: make(route.sink, route.config, route.secrets),
+        close=close,
+    )
+
+
+@cache
+def _metrics() -> TraceMetrics:
+    """One of a process: a registry takes a name once."""
+    return TraceMetrics()
+
+
+def _deadlines(uow: UnitOfWork, settings: Settings) -> tuple[Deadlines, Callable[[], object]]:
+    url = settings.trace_valkey_url
+    if url is None:
+        return SqlDeadlines(uow), lambda: None
+    from onefold.adapters.valkey.connection import connect  # noqa: PLC0415 (an extra)
+    from onefold.adapters.valkey.deadlines import ValkeyDeadlines  # noqa: PLC0415 (an extra)
+
+    server = connect(url.get_secret_value())
+    return ValkeyDeadlines(server, prefix=settings.trace_valkey_prefix), server.aclose
+
+
+def compacted(folder: Path) -> dict[str, int]:
+    """Make the daily files of a file destination's folder; how many lines each has."""
+    return compact(folder)
+
+
+def _guarded(*, loopback: bool) -> MakeBySettings:
+    """Sinks as configured; none on this machine unless whoever runs it says so."""
+
+    def make(kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> Sink:
+        if config.get("loopback") and not loopback:
+            reason = "this server's settings do not allow it"
+            raise InvalidInput([FieldProblem("config.loopback", "config", reason)])
+        return registry.make(kind, config, secrets)
+
+    return make

@@ -1,0 +1,88 @@
+"""Deadlines in Valkey keep the promises that those of the databases keep."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
+
+import pytest
+from tests.support_valkey import Valkey, started_cluster
+
+from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
+from onefold.adapters.valkey.connection import connect
+from onefold.adapters.valkey.deadlines import ValkeyDeadlines, feed
+from onefold.ports.deadlines import Deadlines
+from onefold.testing.contracts.claims import KIND, ClaimsContract, keys, one
+from onefold.testing.contracts.stores import NOON
+
+
+@asynccontextmanager
+async def deadlines(url: str, prefix: str) -> AsyncIterator[Deadlines]:
+    """Deadlines under *prefix*."""
+    server = connect(url)
+    try:
+        yield ValkeyDeadlines(server, prefix=prefix)
+    finally:
+        await server.aclose()
+
+
+class TestValkeyDeadlines(ClaimsContract):
+    __test__ = True
+
+    @pytest.fixture(autouse=True)
+    def _server(self, valkey: Valkey) -> None:
+        self.fresh = lambda: deadlines(valkey.url, valkey.prefix)  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="module")
+def cluster_url() -> Iterator[str]:
+    with started_cluster() as url:
+        yield url
+
+
+class TestValkeyClusterDeadlines(ClaimsContract):
+    """A node of a cluster refuses a script whose keys are not of one slot."""
+
+    __test__ = True
+    _numbers = count(1)
+
+    @pytest.fixture(autouse=True)
+    def _server(self, cluster_url: str) -> None:
+        name = f"cluster-{next(self._numbers)}"
+        self.fresh = lambda: deadlines(cluster_url, name)  # type: ignore[method-assign]
+
+
+async def test_what_a_transaction_scheduled_is_brought_over(valkey: Valkey) -> None:
+    """As often as it is tried: armed twice is armed once."""
+    uow = MemoryUnitOfWork()
+    source = MemoryDeadlines(uow)
+    async with uow.begin() as tx:
+        await tx.schedule(KIND, "a", due_at=NOON, payload={"n": 1})
+    async with deadlines(valkey.url, valkey.prefix) as to:
+        found = await source.due(KIND, now=NOON, limit=9)
+        await to.arm(found)  # and died before it was disarmed at its source
+
+        assert await feed(source, to, [KIND], until=NOON, limit=9) == 1
+        assert await feed(source, to, [KIND], until=NOON, limit=9) == 0
+        claimed = await to.claim(KIND, now=NOON, lease=NOON - NOON, limit=9)
+        assert [(d.key, d.payload) for d in claimed] == [("a", {"n": 1})]
+
+
+async def test_nothing_that_is_armed_expires(valkey: Valkey) -> None:
+    """What is not delivered is not forgotten, and what is leaves nothing behind."""
+    import redis
+
+    async with deadlines(valkey.url, valkey.prefix) as armed:
+        await armed.arm([one("a"), one("b")])
+        (first,) = await armed.claim(KIND, now=NOON, lease=NOON - NOON, limit=1)
+        with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
+            names = list(client.keys(f"{valkey.prefix}:*"))
+            assert {client.ttl(name) for name in names} == {-1}
+            (second,) = (
+                d
+                for d in await armed.claim(KIND, now=NOON, lease=NOON - NOON, limit=9)
+                if d.key == "b"
+            )
+            again = [d for d in await armed.due(KIND, now=NOON, limit=9) if d.key == "a"]
+            await armed.complete([*again, second])
+            assert keys([first]) == ["a"]
+            assert client.keys(f"{valkey.prefix}:*") == []

@@ -1,0 +1,153 @@
+"""A courier's process dies at every boundary, from the close to the receipt; nothing is lost."""
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from tests.support import new_school
+from tests.support_trace import OK, Scripted, World, trade
+
+from onefold.adapters.sinks import registry
+from onefold.adapters.sql.deadlines import SqlDeadlines
+from onefold.core.ids import derived_id
+from onefold.domains.trace.desk import TraceDesk
+from onefold.domains.trace.service import TraceService
+from onefold.engine.courier import Courier
+from onefold.ports.desk import Route
+from onefold.settings import Settings
+from onefold.testing.clock import ManualClock
+from onefold.testing.crash.explorer import Scenario, explore
+from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
+from onefold.wiring import Installation, build
+
+pytestmark = pytest.mark.timeout(120)
+TRADE = derived_id("crash", "trade")
+
+
+class _Deadly:
+    """A sink a process can die in: before it sends, or after the receiver has it."""
+
+    def __init__(self, inner: Scripted, reaper: Reaper) -> None:
+        self._inner, self._mortal = inner, Mortal(inner, reaper, "sink")
+
+    async def send(self, parcel: Any, *, now: Any) -> Any:
+        return await self._mortal.send(parcel, now=now)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _OneAtATime(Courier):
+    """Waits for its attempts within the step: a death in one is a death of the process."""
+
+    def __init__(self, *parts: Any, **how: Any) -> None:
+        super().__init__(*parts, **how)
+        # Not together with others, in a task of its own that a death would end unseen.
+        self._settle = lambda order: self._settle_all([order])  # type: ignore[assignment]
+
+    async def _begin(self, route: Route, most: int) -> int:
+        begun = await super()._begin(route, most)
+        for task in list(self._tasks):
+            await task
+        return begun
+
+
+class _SettlesFirst(_OneAtATime):
+    """Twin: records that it was received before it is sent."""
+
+    async def _deliver(self, sink: Any, sending: Any, deadline: Any) -> None:
+        await self._settle_all([(sending, OK, self._clock.now(), deadline)])
+        await sink.send(sending.parcel, now=self._clock.now())
+
+
+class Deaths:
+    """One trade on its way to one destination, over a database of its own."""
+
+    def __init__(self, template: Path, home: Path, build_: type[Courier]) -> None:
+        shutil.copy(template, home)
+        self._home, self._build = home, build_
+        self.clock, self.sink = ManualClock(), Scripted()
+        self._made = False
+
+    async def run(self, reaper: Reaper) -> None:
+        """A process: record the trade, wait, deliver what is due."""
+        onefold = build(
+            Settings(database_url=SecretStr(f"sqlite:///{self._home}")), clock=self.clock
+        )
+        try:
+            await self._run(onefold, reaper)
+        finally:
+            await onefold.aclose()
+
+    async def _run(self, onefold: Installation, reaper: Reaper) -> None:
+        if not self._made:
+            self.school, self._made = await new_school(onefold), True
+            world = World(onefold, self.school)
+            await world.destination(sink=self.sink)
+            await world.subscribe()
+        uow: Any = MortalUnitOfWork(onefold.uow, reaper)
+        service = TraceService(
+            uow, clock=self.clock, random=onefold.trace.random, make=registry.make
+        )
+        given = trade(ManualClock().now())
+        await service.record(self.school.service, given, trade_id=TRADE)
+        self.clock.advance(timedelta(minutes=6))  # due, and any lease of a dead process over
+        desk = TraceDesk(
+            uow, random=onefold.trace.random, jitter=lambda: 0.5, watch=lambda *_: None
+        )
+        deadly = _Deadly(self.sink, reaper)
+        courier = self._build(
+            SqlDeadlines(uow), desk, lambda _: deadly, clock=self.clock, lease=timedelta(minutes=1)
+        )
+        while await courier.step():
+            pass
+        await courier.aclose()
+
+    async def check(self) -> None:
+        """Received, never early, the same id and bytes; at most one repeat for one death."""
+        onefold = build(
+            Settings(database_url=SecretStr(f"sqlite:///{self._home}")), clock=self.clock
+        )
+        try:
+            found = await World(onefold, self.school).only()
+        finally:
+            await onefold.aclose()
+        assert found["state"] == "delivered", f"is {found['state']}"
+        assert 1 <= len(self.sink.got) <= 2, f"received {len(self.sink.got)} times"
+        assert len(set(self.sink.ids)) == len(set(self.sink.bodies)) == 1, "doubled"
+        assert all(at >= found["not_before"] for at, _ in self.sink.got), "early"
+
+    def scenario(self) -> Scenario:
+        """This world, to be explored."""
+        return Scenario(run=self.run, check=self.check)
+
+
+async def test_no_death_of_a_courier_loses_or_doubles(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    """Close, claim, open, send, settle, complete: each is died at, before it and after it."""
+    numbers = iter(range(1000))
+
+    found = await explore(
+        lambda: Deaths(sqlite_template, tmp_path / f"{next(numbers)}.db", _OneAtATime).scenario()
+    )
+
+    assert found.broken == {}
+    assert {"sink.send#1:before", "sink.send#1:after"} <= set(found.deaths)
+    assert len(found.deaths) >= 30
+
+
+async def test_a_courier_that_settles_first_is_caught(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    """A receipt before its delivery loses; the explorer names the death."""
+    numbers = iter(range(1000))
+
+    found = await explore(
+        lambda: Deaths(sqlite_template, tmp_path / f"{next(numbers)}.db", _SettlesFirst).scenario()
+    )
+
+    assert "sink.send#1:before" in found.broken

@@ -1,0 +1,13 @@
+"""A school with trace over the test's database."""
+
+import pytest
+from tests.support import School
+from tests.support_trace import World
+
+from onefold.wiring import Installation
+
+
+@pytest.fixture
+def world(onefold: Installation, school: School) -> World:
+    """Trace with scripted sinks."""
+    return World(onefold, school)

@@ -1,0 +1,105 @@
+"""The command line of trace, as people run it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from onefold.apps.cli.main import app
+
+STATEMENT = "\n".join(
+    [
+        (
+            "ticket,instrument,side,entry_time,entry_price,exit_time,exit_price,volume,profit_net,"
+            "currency,comment"
+        ),
+        (
+            "1001,EURUSD,buy,2026-01-01T09:00:00Z,1.0800,2026-01-01T10:00:00Z,1.0900,0.5,498.50,USD,"
+            "call ada@example.org"
+        ),
+        (
+            "1002,XAUUSD,sell,2026-01-01T09:30:00+02:00,2650.10,2026-01-01T10:30:00+02:00,2655.35,1,"
+            "-525.00,USD,"
+        ),
+        "1003,EURUSD,buy,2026-01-01T09:00:00,1.08,2026-01-01T10:00:00Z,1.09,0.5,1,USD,naive",
+        "1004,EURUSD,buy,2026-01-01T11:00:00Z,1.08,,,0.5,,,still open",
+    ]
+)
+
+
+@pytest.fixture
+def run(sqlite_url: str) -> Any:
+    """Runs a command over a fresh database; its JSON, or its text."""
+
+    def call(*words: str, code: int = 0) -> Any:
+        result = CliRunner().invoke(app, [*words, "--database", sqlite_url])
+        assert result.exit_code == code, result.output
+        return json.loads(result.output) if "--json" in words else result.output
+
+    return call
+
+
+def test_a_statement_goes_to_files(run: Any, tmp_path: Path) -> None:
+    """School, destination, consent, import, deliver, look, compact; the same again is as once."""
+    statement = tmp_path / "statement.csv"
+    statement.write_text(STATEMENT)
+    out = tmp_path / "out"
+    run("school", "create", "Desk")
+    config = f"path={out}"
+    made = run(
+        "trace", "destination", "create", "folder", "--sink", "file", "--config", config, "--json"
+    )
+    assert made[0]["state"] == "active"
+    run("trace", "subscribe", "ada", "folder", "--consent", "1", "--profile", "full")
+
+    first = run("trades", "import", str(statement), "--user", "ada", "--json")
+    again = run("trades", "import", str(statement), "--user", "ada", "--json")
+
+    assert (first["new"], first["known"]) == (3, 0)
+    assert [one["line"] for one in first["refused"]] == [4]
+    assert (again["new"], again["known"]) == (0, 3)
+    waiting = run("trace", "list", "--json")
+    assert [row["state"] for row in waiting] == ["pending"] * 2
+    for row in waiting:
+        run("trace", "release", row["id"])
+    assert run("trace", "deliver", "--json") == [{"delivered": 2}]
+    assert (
+        "trades-2026-01-01.jsonl: 2"
+        in CliRunner().invoke(app, ["trace", "compact", str(out)]).output
+    )
+    lines = (out / "trades-2026-01-01.jsonl").read_text()
+    assert "ada" not in lines
+    assert "1001" not in lines
+    shown = json.loads(run("trace", "show", waiting[0]["id"]))
+    assert (shown["state"], len(shown["attempts_made"])) == ("delivered", 2)
+    dry = json.loads(run("trace", "dry-run", shown["trade_id"], "--profile", "result_only"))
+    assert set(dry["data"]) <= {
+        *("trade_ref", "instrument", "side", "exit_time", "mode", "revision", "status"),
+        *("return_pct", "r_multiple", "disclaimer"),
+    }
+
+
+def test_a_destination_is_tried_paused_rotated_and_removed(run: Any, tmp_path: Path) -> None:
+    """By name; secrets are never shown again."""
+    run("school", "create", "Desk")
+    secret = "signing=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    url = "url=https://tracker.example/x"
+    made = run(
+        "trace", "destination", "create", "hook", "--sink", "webhook", "--config", url,
+        "--secret", secret, "--json",
+    )  # fmt: skip
+    assert made[0]["secrets"] == ["signing"]
+    assert "MfKQ" not in json.dumps(made)
+    tested = json.loads(run("trace", "test", "hook", "--no-send"))
+    assert json.loads(tested["body"])["type"] == "trade.test"
+    assert run("trace", "destination", "pause", "hook") == "0 deliveries are held\n"
+    assert run("trace", "destination", "resume", "hook") == "0 deliveries go on\n"
+    run("trace", "destination", "rotate", "hook", "--secret", "token=t0ken")
+    assert run("trace", "destination", "list", "--json")[0]["secrets"] == ["token"]
+    run("trace", "destination", "remove", "hook")
+    assert run("trace", "destination", "list", "--json") == []
+    assert run("trace", "list", "--json") == []
+    assert run("trace", "coverage", "--json") == []
+    run("trace", "test", "hook", code=1)

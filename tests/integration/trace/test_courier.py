@@ -1,0 +1,298 @@
+"""From a close to bytes at a destination: once each, late enough, by whichever courier."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.support import another_server
+from tests.support_trace import BUSY, MINUTE, OK, Scripted, World, files, opening, trade
+
+from onefold.core.published import require
+from onefold.errors import IllegalTransition
+from onefold.ports.sink import Kind, Outcome, Toll
+
+
+async def test_a_closed_trade_becomes_a_file(world: World, tmp_path: Path) -> None:
+    """The whole way: record, close, wait, deliver; the receipt says what was written."""
+    await world.service.create_destination(
+        world.school.admin, "folder", "file", config={"path": str(tmp_path / "out")}
+    )
+    await world.subscribe("folder")
+    opened = await world.service.record(world.school.service, opening(world.now))
+    exit_ = {"exit_time": world.now, "exit_price": "1.09"}
+    await world.service.close(world.school.service, opened["trade_id"], exit_)
+
+    assert await world.work_off(timedelta(minutes=5)) == {"delivered": 1}
+
+    (file,) = files(tmp_path / "out")
+    _, data = require(file.read_bytes().rstrip(b"\n"))
+    assert (data.instrument, data.side, data.status) == ("EURUSD", "buy", "CLOSED")
+    receipt = await world.only()
+    assert (receipt["state"], receipt["attempts"]) == ("delivered", 1)
+    assert receipt["remote_ref"] == f"{file.parent.name}/{file.name}"
+
+
+async def test_nothing_leaves_before_its_delay(world: World) -> None:
+    """Not a microsecond early, however often a courier looks."""
+    sink = await world.destination()
+    await world.subscribe(delay_s=300)
+    await world.closed()
+
+    assert await world.work_off(timedelta(minutes=5) - timedelta(microseconds=1)) == {}
+    assert sink.got == []
+    assert await world.work_off(timedelta(microseconds=1)) == {"delivered": 1}
+
+
+async def test_a_close_that_is_rolled_back_sends_nothing(world: World) -> None:
+    """Its deliveries were part of its transaction."""
+    sink = await world.destination()
+    await world.subscribe()
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 (the commit is part of it)
+        async with world.onefold.uow.begin() as tx:
+            given = trade(world.now)
+            id_ = __import__("uuid").uuid4()
+            await world.service._record(tx, world.school.id, id_, given)
+            _ = 1 / 0
+
+    assert await world.work_off(MINUTE * 10) == {}
+    assert (sink.got, await world.deliveries()) == ([], [])
+
+
+async def test_two_couriers_at_once_deliver_each_once(world: World) -> None:
+    """They share the work, on real connections of their own."""
+    sink = await world.destination(concurrency=3)
+    await world.subscribe()
+    for n in range(20):
+        await world.closed(entry_price=f"1.{n:02}")
+    world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
+
+    async with (
+        another_server(world.onefold) as other,
+        world.courier() as one,
+        world.courier(onefold=other) as two,
+    ):
+        said = await asyncio.gather(one.work_off(), two.work_off())
+
+    assert sum(each["delivered"] for each in said) == 20
+    assert len(sink.ids) == len(set(sink.ids)) == 20
+    assert {row["state"] for row in await world.deliveries()} == {"delivered"}
+
+
+async def test_a_retry_sends_the_same_id_and_bytes(world: World) -> None:
+    """By which a receiver discards what it has already."""
+    sink = await world.destination(sink=Scripted([BUSY, BUSY, OK]))
+    await world.subscribe()
+    await world.closed()
+
+    assert await world.work_off(MINUTE * 5) == {"retry": 1}
+    assert await world.work_off(timedelta(seconds=5)) == {"retry": 1}
+    assert await world.work_off(timedelta(seconds=30)) == {"delivered": 1}
+
+    assert len(set(sink.ids)) == len(set(sink.bodies)) == 1
+    assert [parcel.attempt for _, parcel in sink.got] == [1, 2, 3]
+
+
+async def test_retries_follow_the_schedule_and_then_end(world: World) -> None:
+    """5, 30, 180, 1080, 3600 seconds and then hours to a day; then dead, and kept."""
+    sink = await world.destination(sink=Scripted([BUSY]), schedule="compat")
+    await world.subscribe()
+    await world.closed()
+    world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
+    gaps = []
+    async with world.courier(jitter=lambda: 1.0) as courier:
+        while (await world.only())["state"] == "pending":
+            await courier.work_off()
+            found = await world.only()
+            gaps.append((found["next_at"] - world.now).total_seconds())
+            world.onefold.clock.set(max(found["next_at"], world.now))  # type: ignore[attr-defined]
+            world.onefold.clock.advance(MINUTE * 6)  # type: ignore[attr-defined]
+
+    assert gaps[:5] == [5, 30, 180, 1080, 3600]
+    assert (len(sink.got), (await world.only())["reason"]) == (6, "attempts")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "place"),
+    [
+        (Outcome(Kind.PERMANENT, "http_401", 401, toll=Toll.PAUSE), "dead", "paused"),
+        (Outcome(Kind.PERMANENT, "http_410", 410, toll=Toll.DISABLE), "dead", "disabled"),
+        (Outcome(Kind.PERMANENT, "http_422", 422), "dead", "active"),
+        (Outcome(Kind.HELD, "schema"), "held", "active"),
+    ],
+    ids=["credentials", "gone", "refused", "held"],
+)
+async def test_what_an_answer_means(world: World, outcome: Outcome, state: str, place: str) -> None:
+    """For the delivery, and for its destination."""
+    await world.destination(sink=Scripted([outcome]))
+    await world.subscribe()
+    await world.closed()
+
+    await world.work_off(MINUTE * 5)
+
+    (found,) = await world.service.destinations(world.school.admin)
+    assert ((await world.only())["state"], found["state"]) == (state, place)
+
+
+async def test_a_paused_destination_spends_no_attempts(world: World) -> None:
+    """What waits is held, and goes on when it is resumed."""
+    sink = await world.destination()
+    await world.subscribe()
+    await world.closed()
+    await world.service.pause(world.school.admin, "tracker")
+    await world.closed(entry_price="1.07")
+
+    assert await world.work_off(MINUTE * 60) == {}
+    assert [(r["state"], r["attempts"]) for r in await world.deliveries()] == [("held", 0)] * 2
+    assert await world.service.resume(world.school.admin, "tracker") == 2
+    assert await world.work_off() == {"delivered": 2}
+    assert len(sink.got) == 2
+
+
+async def test_a_destination_that_fails_is_left_alone_and_then_probed(world: World) -> None:
+    """Five failures in a row open its breaker; one attempt at a time closes it."""
+    sink = await world.destination(sink=Scripted([BUSY] * 5 + [OK]), concurrency=1)
+    other = await world.destination("other")
+    await world.subscribe()
+    await world.subscribe("other")
+    for n in range(8):
+        await world.closed(entry_price=f"1.0{n}")
+
+    said = await world.work_off(MINUTE * 5)
+    assert (said["retry"], said["delivered"], len(sink.got)) == (5, 8, 5)
+    assert await world.work_off(timedelta(seconds=9)) == {}
+    said = await world.work_off(timedelta(seconds=1))
+
+    assert (said["delivered"], len(sink.got), len(other.got)) == (8, 13, 8)
+
+
+async def test_a_rate_is_kept_by_all_couriers_together(world: World) -> None:
+    """Two a second, whoever sends them."""
+    sink = await world.destination(rate_per_s=2.0, concurrency=10)
+    await world.subscribe()
+    for n in range(6):
+        await world.closed(entry_price=f"1.0{n}")
+    world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
+
+    counts = []
+    async with another_server(world.onefold) as other:
+        for _ in range(3):
+            async with world.courier() as one, world.courier(onefold=other) as two:
+                await asyncio.gather(one.work_off(), two.work_off())
+            counts.append(len(sink.got))
+            world.onefold.clock.advance(timedelta(seconds=1))  # type: ignore[attr-defined]
+
+    assert counts == [2, 4, 6]
+
+
+async def test_a_retry_after_is_honoured_within_a_day(world: World) -> None:
+    """The longer of ours and theirs."""
+    asked = Outcome(Kind.RETRY, "http_429", 429, retry_after=timedelta(days=9))
+    await world.destination(sink=Scripted([asked]))
+    await world.subscribe()
+    await world.closed()
+
+    await world.work_off(MINUTE * 5)
+
+    assert (await world.only())["next_at"] == world.now + timedelta(hours=24)
+
+
+async def test_a_sink_that_breaks_costs_an_attempt_and_nothing_else(world: World) -> None:
+    """The others go out, and it is tried again."""
+    await world.destination("bad", sink=Scripted([ValueError("token=hunter2"), OK]))
+    good = await world.destination("good")
+    await world.subscribe("bad")
+    await world.subscribe("good")
+    await world.closed()
+
+    assert await world.work_off(MINUTE * 5) == {"retry": 1, "delivered": 1}
+    assert len(good.got) == 1
+    assert await world.work_off(MINUTE) == {"delivered": 1}
+
+
+async def test_a_dead_delivery_is_kept_and_replayed_the_same(world: World) -> None:
+    """The same id and the same bytes; the receiver discards what it has."""
+    sink = await world.destination(sink=Scripted([Outcome(Kind.PERMANENT, "http_400", 400), OK]))
+    await world.subscribe()
+    await world.closed()
+    await world.work_off(MINUTE * 5)
+    dead = await world.only()
+
+    await world.service.replay(world.school.admin, dead["id"])
+
+    assert await world.work_off() == {"delivered": 1}
+    assert len(set(sink.bodies)) == len(set(sink.ids)) == 1
+    shown = await world.service.delivery(world.school.admin, dead["id"])
+    facts = [(a["number"], a["fact"], a["reason"]) for a in shown["attempts_made"]]
+    assert facts == [
+        (1, "began", None),
+        (1, "ended", "http_400"),
+        (2, "began", None),
+        (2, "ended", "ok"),
+    ]
+
+
+async def test_a_courier_sleeps_until_the_next_instant_and_no_longer(world: World) -> None:
+    """Not on a tick: up to what is due next, and half a second for what others arm."""
+    await world.destination()
+    await world.subscribe()
+    await world.closed()
+    pauses = []
+    async with world.courier() as courier:
+        for left in (300.0, 0.3, 0.004):
+            due = (await world.only())["next_at"]
+            world.onefold.clock.set(due - timedelta(seconds=left))  # type: ignore[attr-defined]
+            assert not await courier.step()
+            pauses.append(courier.pause_s())
+
+    assert pauses == [0.5, 0.3, 0.004]
+
+
+async def test_a_replay_is_harmless_where_the_receiver_has_it(world: World) -> None:
+    """What was delivered cannot be replayed; what is dead may have been received, and is equal."""
+    there = await world.destination(sink=Scripted([Outcome(Kind.PERMANENT, "http_404", 404), OK]))
+    await world.subscribe()
+    await world.closed()
+    await world.work_off(MINUTE * 5)
+    id_ = (await world.only())["id"]
+    await world.service.replay(world.school.admin, id_)
+    await world.work_off()
+
+    for act in (world.service.replay, world.service.cancel, world.service.release):
+        with pytest.raises(IllegalTransition):
+            await act(world.school.admin, id_)
+    assert len(set(there.bodies)) == 1
+
+
+async def test_a_waiting_delivery_is_cancelled_or_released_until_it_is_sent(world: World) -> None:
+    """Released, it still waits for its destination's floor after the exit."""
+    there = await world.destination()
+    await world.subscribe(delay_s=86_400)
+    await world.closed()
+    await world.closed(entry_price="1.01")
+    first, second = await world.deliveries()
+
+    await world.service.cancel(world.school.admin, first["id"])
+    await world.service.release(world.school.admin, second["id"])
+
+    assert await world.work_off(timedelta(seconds=59)) == {}
+    assert await world.work_off(timedelta(seconds=1)) == {"delivered": 1}
+    assert await world.work_off(timedelta(days=2)) == {"skipped": 1}
+    assert there.ids == [str(second["id"])]
+
+
+async def test_a_delivery_that_kills_its_couriers_is_given_up(world: World) -> None:
+    """A claim uses an attempt, though nobody lives to say how it ended."""
+    there = await world.destination(schedule="compat")
+    await world.subscribe()
+    await world.closed()
+
+    async def die(_: object) -> None:
+        raise asyncio.CancelledError
+
+    there.before = die
+    for _ in range(8):
+        await world.work_off(MINUTE * 5)
+
+    found = await world.only()
+    assert (found["state"], found["reason"], len(there.got)) == ("dead", "attempts", 6)

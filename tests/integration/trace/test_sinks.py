@@ -1,0 +1,388 @@
+"""What the sinks send, byte by byte, and what answers mean to them."""
+
+import base64
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from standardwebhooks.webhooks import Webhook
+from tests.support_receiver import receiving
+from tests.support_trace import files
+
+from onefold.adapters.sinks import registry
+from onefold.adapters.sinks.address import allowed, target
+from onefold.adapters.sinks.file import FileSink, compact
+from onefold.adapters.sinks.myfxbook import MyfxbookSink
+from onefold.adapters.sinks.posting import classified, retry_after
+from onefold.adapters.sinks.tradervue import TradervueSink
+from onefold.adapters.sinks.webhook import WebhookSink
+from onefold.core.published import Full, ResultOnly, encode
+from onefold.errors import InvalidInput
+from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+
+NOW = datetime(2026, 1, 15, 14, 30, tzinfo=UTC)
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OTHER = "whsec_" + base64.b64encode(b"x" * 32).decode()
+ID = "01234567-89ab-7def-8123-456789abcdef"
+
+
+def parcel(attempt: int = 1, body: bytes | None = None, **changed: Any) -> Parcel:
+    """A full payload."""
+    facts: dict[str, Any] = {
+        "trade_ref": "a" * 26,
+        "account_ref": "b" * 26,
+        "instrument": "EURUSD",
+        "side": "sell",
+        "mode": "live",
+        "revision": 1,
+        "status": "CLOSED",
+        "entry_time": "2026-01-15T13:00:00Z",
+        "exit_time": "2026-01-15T14:00:00Z",
+        "entry_price": "1.09",
+        "exit_price": "1.08",
+        "volume": "0.5",
+        "fees": "1.25",
+        "currency": "USD",
+    } | changed
+    made = body or encode("full", Full(**facts), id_=ID, occurred_at="2026-01-15T14:00:00Z")
+    return Parcel(message_id=ID, body=made, occurred_at=NOW, attempt=attempt)
+
+
+def sink(url: str, *, secrets: dict[str, Any] | None = None, **config: Any) -> WebhookSink:
+    """A webhook to this machine."""
+    return WebhookSink({"url": url, "loopback": True} | config, secrets or {"signing": [SECRET]})
+
+
+def test_the_reference_vector_of_standard_webhooks() -> None:
+    """The library signs as the specification does."""
+    at = datetime.fromtimestamp(1614265330, UTC)
+
+    signed = Webhook(SECRET).sign("msg_p5jXN8AQM9LWM0D4loKWxJek", at, '{"test": 2432232314}')
+
+    assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+async def test_a_webhook_is_signed_over_its_raw_bytes() -> None:
+    """A receiver with the secret verifies it; with either, while secrets are rotated."""
+    async with receiving(503, 200) as there:
+        one = sink(there.url, secrets={"signing": [SECRET, OTHER]})
+        now = datetime.now(UTC)
+        outcomes = [await one.send(parcel(attempt=n), now=now) for n in (1, 2)]
+        await one.aclose()
+
+    assert [o.kind for o in outcomes] == [Kind.RETRY, Kind.DELIVERED]
+    first, second = there.got
+    assert first.body == second.body == parcel().body
+    assert first.headers["webhook-id"] == second.headers["webhook-id"] == ID
+    counts = [got.headers["x-trace-retry-count"] for got in there.got]
+    assert counts == ["0", "1"]
+    for secret in (SECRET, OTHER):
+        Webhook(secret).verify(second.body, second.headers)
+
+
+@pytest.mark.parametrize(
+    ("header", "sent"), [("Authorization", "Bearer tok-en"), ("X-API-Key", "tok-en")]
+)
+async def test_a_token_goes_into_its_header(header: str, sent: str) -> None:
+    """With its scheme in Authorization, as it is elsewhere."""
+    async with receiving() as there:
+        one = sink(there.url, secrets={"token": "tok-en"}, token_header=header)
+        await one.send(parcel(), now=NOW)
+        await one.aclose()
+
+    assert there.got[0].headers[header.lower()] == sent
+    assert "webhook-signature" not in there.got[0].headers
+
+
+STATUSES: list[tuple[int, Kind, Toll]] = [
+    *((status, Kind.DELIVERED, Toll.NONE) for status in (200, 201, 202, 203, 204, 206)),
+    *((status, Kind.PERMANENT, Toll.NONE) for status in (301, 302, 303, 307, 308)),
+    *((status, Kind.PERMANENT, Toll.PAUSE) for status in (401, 403)),
+    (410, Kind.PERMANENT, Toll.DISABLE),
+    *((status, Kind.PERMANENT, Toll.NONE) for status in (400, 404, 405, 409, 422, 501, 505)),
+    *((status, Kind.RETRY, Toll.NONE) for status in (408, 425, 429, 500, 502, 503, 504)),
+]
+
+
+@pytest.mark.parametrize(("status", "kind", "toll"), STATUSES)
+async def test_what_a_status_means(status: int, kind: Kind, toll: Toll) -> None:
+    """And a redirect is never followed."""
+    async with (
+        receiving() as elsewhere,
+        receiving((status, {"location": elsewhere.url}, b"")) as there,
+    ):
+        one = sink(there.url)
+        outcome = await one.send(parcel(), now=NOW)
+        await one.aclose()
+
+    assert (outcome.kind, outcome.toll, outcome.status) == (kind, toll, status)
+    assert (len(there.got), elsewhere.got) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("plays", "reason"),
+    [("stall", "timeout"), ("reset", "connection"), ("huge", "http_200"), ("slow", "timeout")],
+)
+async def test_a_receiver_that_misbehaves_takes_its_timeout_at_most(
+    plays: str, reason: str
+) -> None:
+    """And at most 64 KiB of memory."""
+    async with receiving(plays, plays) as there:
+        one = sink(there.url, timeout_s=0.5)
+        outcome = await one.send(parcel(), now=NOW)
+        await one.aclose()
+
+    assert outcome.reason == reason
+
+
+async def test_nobody_listening_is_retried() -> None:
+    """A connection refused is a restart of the receiver's."""
+    async with receiving() as there:
+        url = there.url
+    one = sink(url)
+
+    assert await one.send(parcel(), now=NOW) == Outcome(Kind.RETRY, "connect")
+    await one.aclose()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.0.0.1", "172.16.9.9", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+        "0.0.0.0", "224.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "240.0.0.1",
+        "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1",
+        "::ffff:10.0.0.1", "::ffff:8.8.8.8", "64:ff9b::a00:1", "2002:a00:1::", "2001:0:1::", "x",
+    ],
+)  # fmt: skip
+def test_addresses_inside_are_refused(address: str) -> None:
+    """However they are spelled."""
+    assert not allowed(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111"])
+def test_public_addresses_are_not(address: str) -> None:
+    """There must be somewhere to go."""
+    assert allowed(address)
+    assert not allowed(address, loopback=True)
+
+
+@pytest.mark.parametrize("leads_to", [["10.0.0.1"], ["8.8.8.8", "127.0.0.1"], []])
+async def test_a_name_that_leads_inside_is_not_connected_to(leads_to: list[str]) -> None:
+    """Not even when it leads outside too; and it is looked up once."""
+    asked = []
+
+    async def ask(host: str, port: int) -> list[str]:
+        asked.append((host, port))
+        return leads_to
+
+    one = WebhookSink({"url": "https://tracker.example/x"}, {"signing": [SECRET]}, ask=ask)
+    outcome = await one.send(parcel(), now=NOW)
+    await one.aclose()
+
+    assert outcome == Outcome(Kind.PERMANENT, "blocked_address")
+    assert asked == [("tracker.example", 443)]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://tracker.example/", "ftp://x/", "https://u:hunter2@x/", "https://", "https://x:22/",
+        "https://x/\r\nHost: y", "https://[::1", "x",
+    ],
+)  # fmt: skip
+def test_wrong_urls_make_no_destination(url: str) -> None:
+    """And are not repeated in the refusal."""
+    with pytest.raises(InvalidInput) as refused:
+        target(url)
+
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "secrets"),
+    [
+        ({"url": "https://x/", "token_header": "Host"}, {"token": "hunter2"}),
+        ({"url": "https://x/", "token_header": "Content-Type"}, {"token": "hunter2"}),
+        ({"url": "https://x/", "token_header": "A\r\nB"}, {"token": "hunter2"}),
+        ({"url": "https://x/"}, {"token": "hunter2\r\nX: y"}),
+        ({"url": "https://x/"}, {"signing": ["hunter2"]}),
+        ({"url": "https://x/"}, {"tokens": "hunter2"}),
+        ({"url": "https://x/", "timeout_s": 31}, {"token": "hunter2"}),
+    ],
+)
+def test_wrong_configurations_make_no_destination(config: Any, secrets: Any) -> None:
+    """They fail when they are made, and tell no secret."""
+    with pytest.raises(InvalidInput) as refused:
+        registry.make("webhook", config, secrets)
+
+    assert "hunter2" not in str(refused.value)
+
+
+def test_retry_after_is_read_in_both_forms() -> None:
+    """Seconds, or a date; anything else is nothing."""
+    date = "Thu, 15 Jan 2026 14:31:00 GMT"
+
+    assert retry_after("120", now=NOW) == timedelta(seconds=120)
+    assert retry_after(date, now=NOW) == timedelta(seconds=60)
+    assert retry_after(date, now=NOW + timedelta(hours=1)) == timedelta(0)
+    assert [retry_after(text, now=NOW) for text in (None, "soon", "-1")] == [None] * 3
+    assert classified(429, {"retry-after": "7"}, now=NOW).retry_after == timedelta(seconds=7)
+
+
+async def test_a_body_of_no_published_model_is_sent_by_no_sink(tmp_path: Path) -> None:
+    """The last gate: an unknown key, and it is held."""
+    smuggled = parcel().body.replace(b'"side"', b'"email":"ada@example.org","side"')
+    async with receiving() as there:
+        webhook = sink(there.url)
+        file = FileSink({"path": str(tmp_path)}, {})
+        outcomes = [await s.send(parcel(body=smuggled), now=NOW) for s in (webhook, file)]
+        await webhook.aclose()
+
+    assert outcomes == [Outcome(Kind.HELD, "schema")] * 2
+    assert (there.got, files(tmp_path)) == ([], [])
+
+
+async def test_a_file_is_written_once_and_whole(tmp_path: Path) -> None:
+    """The same delivery again is the same file; nobody else may read it."""
+    file = FileSink({"path": str(tmp_path / "out")}, {})
+    for attempt in (1, 2):
+        await file.send(parcel(attempt), now=NOW)
+
+    (written,) = files(tmp_path)
+    assert written.read_bytes() == parcel().body + b"\n"
+    assert (written.stat().st_mode & 0o777, written.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+async def test_days_are_compacted_and_torn_files_never_seen(tmp_path: Path) -> None:
+    """One line a delivery, the same at every call; tests and leftovers stay out."""
+    file = FileSink({"path": str(tmp_path)}, {})
+    await file.send(parcel(), now=NOW)
+    day = tmp_path / "2026-01-15"
+    (day / ".x.part").write_bytes(b'{"torn')
+
+    assert compact(tmp_path) == compact(tmp_path) == {"trades-2026-01-15.jsonl": 1}
+    assert (tmp_path / "trades-2026-01-15.jsonl").read_bytes() == parcel().body + b"\n"
+
+
+async def test_tradervue_is_asked_to_import_two_executions() -> None:
+    """Numbers to the last digit, duplicates left to it; busy is tried again."""
+    async with receiving(424, (200, {}, b'{"status":"queued"}')) as there:
+        config = {"contact": "ops@example.org", "url": there.url, "loopback": True}
+        one = TradervueSink(config, {"username": "u", "password": "hunter2"})
+        busy, done = [await one.send(parcel(), now=NOW) for _ in range(2)]
+        await one.aclose()
+
+    assert (busy, done.kind) == (Outcome(Kind.RETRY, "busy", 424), Kind.DELIVERED)
+    said = msgspec.json.decode(there.got[1].body)
+    assert said["allow_duplicates"] is False
+    assert [(e["quantity"], e["price"]) for e in said["executions"]] == [(-0.5, 1.09), (0.5, 1.08)]
+    assert there.got[1].headers["user-agent"] == "Onefold (ops@example.org)"
+
+
+async def test_tradervue_needs_a_size() -> None:
+    """A profile without one is held, not guessed at."""
+    result = ResultOnly(
+        trade_ref="a" * 26, instrument="X", side="buy", exit_time="2026-01-15T14:00:00Z",
+        mode="live", revision=1, status="CLOSED",
+    )  # fmt: skip
+    body = encode("result_only", result, id_=ID, occurred_at="2026-01-15T14:00:00Z")
+    one = TradervueSink({"contact": "x"}, {"username": "u", "password": "p"})
+
+    assert await one.send(parcel(body=body), now=NOW) == Outcome(Kind.HELD, "profile")
+    await one.aclose()
+
+
+_HISTORY: dict[str, bytes] = {
+    "json": b"""{"error":false,"message":"","history":[
+        {"openTime":"01/15/2026 15:00","closeTime":"01/15/2026 16:00","symbol":"EURUSD",
+         "action":"Sell","sizing":{"type":"lots","value":"0.5"},"openPrice":1.09,
+         "closePrice":1.08,"tp":0,"sl":0,"pips":100,"profit":500,"comment":"x"},
+        {"openTime":"01/15/2026 10:00","closeTime":"","symbol":"","action":"Deposit"}]}""",
+    "xml": b"""<response error="false" message=""><history><transaction>
+        <openTime>01/15/2026 15:00</openTime><closeTime>01/15/2026 16:00</closeTime>
+        <symbol>EURUSD</symbol><action>Sell</action><openPrice>1.09</openPrice>
+        <closePrice>1.08</closePrice></transaction></history></response>""",
+}
+
+
+@pytest.mark.parametrize("form", ["json", "xml"])
+async def test_myfxbook_is_looked_at_and_never_posted_to(
+    form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Delivered means seen, in the broker's own time; one answer serves all for a minute."""
+    async with receiving((200, {}, _HISTORY[form])) as there:
+        config = {
+            "account": "12345", "utc_offset_min": 120, "form": form,
+            "url": f"{there.url}/api/get-history", "loopback": True,
+        }  # fmt: skip
+        caplog.set_level(logging.DEBUG)
+        one = MyfxbookSink(config, {"session": "hunter2/+="})
+        seen = await one.send(parcel(), now=NOW)
+        not_seen = await one.send(parcel(exit_price="1.07"), now=NOW)
+        await one.aclose()
+
+    assert (seen.kind, seen.remote_ref) == (Kind.DELIVERED, f"seen at {NOW.isoformat()}")
+    assert (not_seen.kind, not_seen.reason) == (Kind.RETRY, "not_seen")
+    (asked,) = there.got
+    assert asked.line.startswith(f"GET /api/get-history.{form}?session=hunter2%2F%2B%3D&id=12345")
+    assert asked.body == b""
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "reason"),
+    [
+        (b'{"error":true,"message":"Invalid session."}', Kind.PERMANENT, "session"),
+        (b"<html>", Kind.RETRY, "unreadable"),
+    ],
+)
+async def test_myfxbook_that_does_not_know_us(body: bytes, kind: Kind, reason: str) -> None:
+    """A dead session pauses the destination; a page for people is tried again."""
+    async with receiving((200, {}, body)) as there:
+        config = {"account": "1", "utc_offset_min": 0, "url": there.url, "loopback": True}
+        one = MyfxbookSink(config, {"session": "s"})
+        outcome = await one.send(parcel(), now=NOW)
+        await one.aclose()
+
+    assert (outcome.kind, outcome.reason) == (kind, reason)
+
+
+async def test_s3_creates_one_object_and_finds_it_there() -> None:
+    """`If-None-Match: *`: the second attempt is told 412, which is received."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        import boto3
+
+        secrets = {"access_key_id": "k", "secret_access_key": "s"}
+        url = f"http://{host}:{port}"
+        client = boto3.client(
+            "s3", endpoint_url=url, region_name="us-east-1",
+            aws_access_key_id="k", aws_secret_access_key="s",
+        )  # fmt: skip
+        client.create_bucket(Bucket="traces")
+        config = {"bucket": "traces", "endpoint": url, "loopback": True}
+        one = registry.make("s3", config, secrets)
+        outcomes = [await one.send(parcel(), now=NOW) for _ in range(2)]
+        stored = client.get_object(Bucket="traces", Key=str(outcomes[0].remote_ref))["Body"].read()
+        await one.aclose()
+        client.close()
+    finally:
+        server.stop()
+
+    assert [o.reason for o in outcomes] == ["created", "there_already"]
+    assert {o.kind for o in outcomes} == {Kind.DELIVERED}
+    assert stored == parcel().body
+
+
+def test_every_kind_of_sink_is_an_entry_point() -> None:
+    """The core names none: yours is found in the same way."""
+    assert set(registry.kinds()) >= {"file", "webhook", "s3", "myfxbook", "tradervue", "nowhere"}
+    with pytest.raises(InvalidInput):
+        registry.make("nothing", {}, {})

@@ -1,0 +1,165 @@
+"""Trades, destinations and couriers for tests; a sink that plays a script and keeps its bytes."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from tests.support import School
+
+from onefold.adapters.sinks import registry
+from onefold.domains.trace.desk import TraceDesk
+from onefold.domains.trace.service import TraceService
+from onefold.engine.courier import Courier
+from onefold.ports.deadlines import Deadlines
+from onefold.ports.desk import Route
+from onefold.ports.sink import Kind, Outcome, Parcel, Sink
+from onefold.wiring import Installation
+from onefold.wiring_trace import Trace
+
+OK = Outcome(Kind.DELIVERED, "ok", 200)
+BUSY = Outcome(Kind.RETRY, "http_503", 503)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+
+
+@dataclass
+class Scripted:
+    """Answers what its script says, one a call, then the last again; keeps what came."""
+
+    script: list[Any] = field(default_factory=lambda: [OK])
+    got: list[tuple[datetime, Parcel]] = field(default_factory=list)
+    before: Callable[[Parcel], Any] | None = None
+
+    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+        self.got.append((now, parcel))
+        if self.before is not None:
+            await self.before(parcel)
+        answer: Outcome | Exception = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [parcel.body for _, parcel in self.got]
+
+    @property
+    def ids(self) -> list[str]:
+        return [parcel.message_id for _, parcel in self.got]
+
+
+def trade(now: datetime, **changed: Any) -> dict[str, Any]:
+    """A live trade that closed at *now*; *changed* overrides."""
+    return {
+        "user_id": "user-ada",
+        "account_id": "account-1",
+        "instrument": "EURUSD",
+        "side": "buy",
+        "mode": "live",
+        "status": "closed",
+        "entry_time": now - HOUR,
+        "entry_price": "1.08",
+        "exit_time": now,
+        "exit_price": "1.09",
+        "volume": "0.5",
+        "profit_net": "498.50",
+        "currency": "USD",
+    } | changed
+
+
+def opening(now: datetime, **changed: Any) -> dict[str, Any]:
+    """The same trade before its exit."""
+    gone = {"exit_time": None, "exit_price": None, "profit_net": None, "status": "open"}
+    return trade(now) | gone | changed
+
+
+@dataclass
+class World:
+    """Trace over one installation, with scripted sinks by destination."""
+
+    onefold: Installation
+    school: School
+    sinks: dict[str, Sink] = field(default_factory=dict)
+    random: Random = field(default_factory=lambda: Random(7))
+
+    @property
+    def service(self) -> TraceService:
+        return self.onefold.trace.service
+
+    @property
+    def now(self) -> datetime:
+        return self.onefold.clock.now()
+
+    async def destination(
+        self, name: str = "tracker", sink: Sink | None = None, **how: Any
+    ) -> Scripted:
+        """A destination whose parcels go to *sink*."""
+        made = await self.service.create_destination(self.school.admin, name, "nowhere", **how)
+        self.sinks[str(made["id"])] = sink or Scripted()
+        return self.sinks[str(made["id"])]  # type: ignore[return-value]
+
+    async def subscribe(self, name: str = "tracker", user: str = "user-ada", **how: Any) -> Any:
+        """That user's consent."""
+        given = {"profile": "full", "consent_version": "1"} | how
+        return await self.service.subscribe(self.school.admin, user, name, **given)
+
+    async def closed(self, **changed: Any) -> UUID:
+        """A trade that closes now."""
+        row = await self.service.record(self.school.service, trade(self.now, **changed))
+        id_: UUID = row["trade_id"]
+        return id_
+
+    async def deliveries(self, *states: str) -> Sequence[Any]:
+        """What became of deliveries."""
+        every = states or ("pending", "leased", "delivered", "dead", "held", "cancelled")
+        return await self.service.deliveries(self.school.admin, states=every, limit=1000)
+
+    async def only(self) -> Any:
+        """The only delivery there is."""
+        (found,) = await self.deliveries()
+        return found
+
+    @asynccontextmanager
+    async def courier(
+        self,
+        *,
+        onefold: Installation | None = None,
+        deadlines: Deadlines | None = None,
+        jitter: Callable[[], float] = lambda: 0.999,
+        uow: Any = None,
+    ) -> AsyncIterator[Courier]:
+        """A courier over the scripted sinks; others are made as configured."""
+        trace: Trace = (onefold or self.onefold).trace
+        desk = TraceDesk(
+            uow or trace.uow, random=self.random.randbytes, jitter=jitter, watch=trace.watch
+        )
+        made = Courier(deadlines or trace.deadlines, desk, self.make, clock=trace.clock)
+        try:
+            yield made
+        finally:
+            await made.aclose()
+
+    def make(self, route: Route) -> Sink:
+        """The scripted sink of a destination, or the configured one."""
+        found = self.sinks.get(route.destination)
+        return found or registry.make(route.sink, route.config, route.secrets)
+
+    async def work_off(self, after: timedelta | None = None) -> dict[str, int]:
+        """Let *after* pass, then deliver all that is due."""
+        if after is not None:
+            self.onefold.clock.advance(after)  # type: ignore[attr-defined]
+        async with self.courier() as courier:
+            return dict(await courier.work_off())
+
+
+def files(home: Path) -> list[Path]:
+    """Every file below *home*."""
+    return sorted(one for one in home.rglob("*") if one.is_file())
