@@ -1,0 +1,63 @@
+"""Deadlines with a fault in them: the suite of claims names each by the case that it breaks."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
+from onefold.ports.deadlines import Deadline, Deadlines
+from onefold.testing.contracts import ClaimsContract, failures
+
+_AGES = timedelta(days=36_500)
+
+
+class Unfenced(MemoryDeadlines):
+    """Whoever says so completes a deadline."""
+
+    async def complete(self, claimed: Sequence[Deadline]) -> Sequence[bool]:
+        armed = self._uow.committed.deadlines
+        present = [armed.get((one.kind, one.key), (None, b"", one.fence)) for one in claimed]
+        return await super().complete(
+            [replace(one, fence=now[2]) for one, now in zip(claimed, present, strict=True)]
+        )
+
+
+class NeverReclaims(MemoryDeadlines):
+    """A lease lasts for ever: who dies takes the deadline along."""
+
+    async def claim(
+        self, kind: str, *, now: datetime, lease: timedelta, limit: int
+    ) -> Sequence[Deadline]:
+        return await super().claim(kind, now=now, lease=_AGES, limit=limit)
+
+
+class GivesToAll(MemoryDeadlines):
+    """Reads what is due and calls it claimed."""
+
+    async def claim(
+        self, kind: str, *, now: datetime, lease: timedelta, limit: int
+    ) -> Sequence[Deadline]:
+        return await self.due(kind, now=now, limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("twin", "caught_by"),
+    [
+        (Unfenced, "test_arming_again_ends_a_lease"),
+        (NeverReclaims, "test_a_lease_that_ended_is_claimed_again_under_a_higher_fence"),
+        (GivesToAll, "test_of_many_claimants_each_deadline_goes_to_one"),
+    ],
+)
+async def test_a_fault_is_caught(twin: type[MemoryDeadlines], caught_by: str) -> None:
+    """And the case that catches it says what is wrong."""
+
+    class Suite(ClaimsContract):
+        @asynccontextmanager
+        async def fresh(self) -> AsyncIterator[Deadlines]:
+            yield twin(MemoryUnitOfWork())
+
+    assert caught_by in await failures(cast("Any", Suite))
