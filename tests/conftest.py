@@ -16,8 +16,7 @@ from tests.support_kafka import kafka_bootstrap
 from tests.support_valkey import Valkey
 from tests.support_valkey import started as valkey_started
 
-import onefold.adapters.sql.claim_tables
-import onefold.adapters.sql.message_tables  # tables that `_empty` must not drop
+from onefold.adapters.sql import claim_tables, message_tables  # noqa: F401 (not to be dropped)
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import migrate
 from onefold.ports.tables import metadata
