@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from tests.support import School, new_school
 from tests.support_kafka import kafka_bootstrap
 
+from onefold.adapters.sql import claim_tables, message_tables  # noqa: F401 (not to be dropped)
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import migrate
 from onefold.settings import Settings

@@ -251,6 +251,29 @@ async def test_a_poisoned_batch_holds_up_no_other(
     assert len(await room.confirmed(poisoned)) == 1
 
 
+async def test_a_bug_in_one_batch_holds_up_no_other(
+    room: Room, onefold: Installation, clock: ManualClock
+) -> None:
+    """An error that nobody foresaw ends the step; the next one takes the next batch."""
+    broken = await room.batch(essay((room.pupils[0], 0.9)))
+    clock.advance(timedelta(seconds=1))
+    healthy = await room.batch(essay((room.pupils[1], 0.9)))
+    clock.advance(DAY)
+
+    async def stumble(name: str, args: tuple[object, ...]) -> None:
+        if name == "publish" and str(broken) in str(args):
+            raise ZeroDivisionError
+
+    worker = watched(onefold, stumble)
+    with pytest.raises(ZeroDivisionError):
+        await worker.close_due()
+
+    assert await worker.close_due()
+
+    assert len(await room.confirmed(healthy)) == 1
+    assert (await room.batch_row(broken))["closed_at"] is None
+
+
 async def test_a_decision_and_the_deadline_at_once_agree(
     room: Room, onefold: Installation, clock: ManualClock
 ) -> None:
