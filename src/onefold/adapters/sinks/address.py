@@ -18,9 +18,23 @@ from onefold.errors import FieldProblem, InvalidInput
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_CGNAT: Final = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
-_SIX_TO_FOUR: Final = ipaddress.ip_network("2002::/16")
+# `is_global` follows IANA's special-purpose registries (RFC 6890) as far as the Python at hand
+# knows them. What some let through, and what carries another address inside:
+_NEVER: Final = tuple(
+    ipaddress.ip_network(block)
+    for block in (
+        "100.64.0.0/10",  # carrier-grade NAT (RFC 6598)
+        "192.0.0.0/24",  # protocol assignments
+        "192.88.99.0/24",  # 6to4 relays (RFC 7526: retired)
+        "::/96",  # IPv4-compatible (RFC 4291: retired)
+        "::ffff:0:0/96",  # IPv4-mapped
+        "64:ff9b::/96",  # NAT64 (RFC 6052)
+        "64:ff9b:1::/48",
+        "2001::/32",  # Teredo (RFC 4380)
+        "2002::/16",  # 6to4 (RFC 3056)
+        "fec0::/10",  # site-local (RFC 3879: retired)
+    )
+)
 
 
 class Blocked(Exception):
@@ -94,12 +108,7 @@ def allowed(address: str, *, loopback: bool = False) -> bool:
         return False
     if loopback:  # and then nowhere else: the setting is for tests
         return found.is_loopback
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None or found in _NAT64 or found in _SIX_TO_FOUR:
-            return False
-        if found.teredo is not None:
-            return False
-    if found.is_multicast or (found.version == 4 and found in _CGNAT):
+    if found.is_multicast or any(found.version == n.version and found in n for n in _NEVER):
         return False
     return found.is_global and not found.is_reserved
 
