@@ -1,7 +1,7 @@
 """Trades, destinations and couriers for tests; a sink that plays a script and keeps its bytes."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,6 +9,8 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+import boto3
+from moto.server import ThreadedMotoServer
 from tests.support import School
 
 from onefold.adapters.sinks import registry
@@ -163,3 +165,26 @@ class World:
 def files(home: Path) -> list[Path]:
     """Every file below *home*."""
     return sorted(one for one in home.rglob("*") if one.is_file())
+
+
+@contextmanager
+def bucket() -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
+    """A bucket on a real S3 interface: a client for it, and a sink's config and secrets."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="k",
+        aws_secret_access_key="s",
+    )
+    client.create_bucket(Bucket="traces")
+    config = {"bucket": "traces", "endpoint": url, "loopback": True}
+    try:
+        yield client, config, {"access_key_id": "k", "secret_access_key": "s"}
+    finally:
+        client.close()
+        server.stop()

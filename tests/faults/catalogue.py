@@ -41,9 +41,21 @@ NOTES: Mapping[str, Note] = {
         numbers=upto("B", 22, without=frozenset({13, 16, 17, 21})),
         twins=False,
     ),
+    "classroom": Note(numbers=upto("B", 30), twins=False),
+    "trace": Note(
+        numbers=upto("A", 5)
+        | upto("B", 20)
+        | upto("C", 1)
+        | upto("D", 3)
+        | upto("E", 7)
+        | upto("F", 3)
+        | upto("G", 1),  # the note's last heading, of smaller ones
+        twins=False,
+    ),
 }
 
-_NUMBER = re.compile(r"(?:^test_|\[|-)([a-z])0*(\d{1,2})_")
+_NUMBERS = re.compile(r"(?:^test_|\[|-)((?:[a-z]\d{1,2}_)+)")
+_NUMBER = re.compile(r"([a-z])0*(\d+)_")
 
 
 class Fault(NamedTuple):
@@ -54,20 +66,22 @@ class Fault(NamedTuple):
     twin: bool
 
 
-def fault_of(note: str, test: str) -> Fault | None:
+def faults_of(note: str, test: str) -> list[Fault]:
     """
-    The fault that a test of *note* is about; None for a test without a number.
+    The faults that a test of *note* is about: one, `test_a3_a4_…` two, or none.
 
     Raises:
         LookupError: there is no such number.
     """
-    found = _NUMBER.search(test)
+    found = _NUMBERS.search(test)
     if found is None:
-        return None
-    number = found[1].upper() + found[2]
-    if number not in NOTES[note].numbers:
-        raise LookupError(f"{test}: the note {note!r} has no fault {number}")
-    return Fault(note, number, "twin" in test.partition("[")[0])
+        return []
+    numbers = [letter.upper() + number for letter, number in _NUMBER.findall(found[1])]
+    for number in numbers:
+        if number not in NOTES[note].numbers:
+            raise LookupError(f"{test}: the note {note!r} has no fault {number}")
+    twin = "twin" in test.partition("[")[0]
+    return [Fault(note, number, twin) for number in numbers]
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Counts the numbered faults that a run closed (`--count-faults`, as `make faults` runs it)."""
 
 import pytest
-from tests.faults.catalogue import Fault, Tally, fault_of
+from tests.faults.catalogue import Fault, Tally, faults_of
 
 _TALLY = pytest.StashKey[Tally]()
 
@@ -23,8 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each test of a note carries its number to wherever it is counted."""
     for item in items:
         note = getattr(getattr(item, "module", None), "NOTE", None)
-        fault = fault_of(note, item.name) if note else None
-        if fault is not None:
+        for fault in faults_of(note, item.name) if note else ():
             item.user_properties.append(("fault", list(fault)))
 
 
@@ -36,9 +35,11 @@ class _Counting:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A test that failed before or after its call, or was skipped, closes nothing."""
-        fault = dict(report.user_properties).get("fault")
-        if isinstance(fault, list) and (report.when == "call" or not report.passed):
-            self._tally.note(Fault(*fault), passed=report.passed)
+        if report.when != "call" and report.passed:
+            return
+        for name, fault in report.user_properties:
+            if name == "fault" and isinstance(fault, list):
+                self._tally.note(Fault(*fault), passed=report.passed)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

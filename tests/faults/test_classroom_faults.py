@@ -1,7 +1,7 @@
 """
 The thirty faults of the earlier class service (research note, section 6), kept out.
 
-`test_c_bNN_…`: one a fault, by its number there. Where it is cheap the naive design runs
+`test_bNN_…`: one a fault, by its number there. Where it is cheap the naive design runs
 beside ours (tests/twins/classroom.py) and shows the fault.
 """
 
@@ -52,6 +52,7 @@ from onefold.wiring import Installation
 from onefold.wiring_classroom import matches_spec
 
 pytestmark = pytest.mark.timeout(120)
+NOTE = "classroom"
 C = "/api/v1/classroom"
 DAY = timedelta(hours=24)
 
@@ -138,7 +139,7 @@ def failing(room: Room, *bad: str) -> Failing:
 # --- consumer and handler ---------------------------------------------------------------------
 
 
-async def test_c_b01_a_failing_handler_runs_once_a_delivery(room: Room) -> None:
+async def test_b01_a_failing_handler_runs_once_a_delivery(room: Room) -> None:
     """Theirs ran it a second time, unprotected; ours counts each start, and stops at five."""
     runs: list[int] = []
 
@@ -159,7 +160,7 @@ async def test_c_b01_a_failing_handler_runs_once_a_delivery(room: Room) -> None:
     assert (consumer.counts.parked, await room.essays()) == (1, {})
 
 
-async def test_c_b02_what_was_refused_is_not_recorded_as_done(
+async def test_b02_what_was_refused_is_not_recorded_as_done(
     room: Room, onefold: Installation
 ) -> None:
     """Theirs was `completed` for a day; ours is parked, and its replay applies it."""
@@ -185,7 +186,7 @@ async def test_c_b02_what_was_refused_is_not_recorded_as_done(
     assert len(await room.essays()) == 1
 
 
-async def test_c_b03_a_later_success_does_not_carry_a_failure_away(room: Room) -> None:
+async def test_b03_a_later_success_does_not_carry_a_failure_away(room: Room) -> None:
     """Theirs committed the offset beyond it; ours is there for the next process."""
     bad, good = (room.event([essay((room.pupils[0], 0.9))]) for _ in range(2))
     desk = Desk(room, failing(room, bad.id))
@@ -199,7 +200,7 @@ async def test_c_b03_a_later_success_does_not_carry_a_failure_away(room: Room) -
     assert len(await room.essays()) == 2
 
 
-async def test_c_b04_a_crash_in_the_middle_loses_no_message(
+async def test_b04_a_crash_in_the_middle_loses_no_message(
     room: Room, onefold: Installation, clock: ManualClock
 ) -> None:
     """Theirs took the dead worker's key for a duplicate; ours has no key beside the effect."""
@@ -221,7 +222,7 @@ async def test_c_b04_a_crash_in_the_middle_loses_no_message(
     assert found.broken == {}
 
 
-async def test_c_b05_one_bad_essay_costs_no_other(postgres_url: str, onefold: Installation) -> None:
+async def test_b05_one_bad_essay_costs_no_other(postgres_url: str, onefold: Installation) -> None:
     """Theirs said True with no row stored; ours stores the others and names the stranger."""
     room = await new_room(onefold, await new_school(onefold))
     anna, nobody = room.pupils[0], uuid4()
@@ -241,7 +242,7 @@ async def test_c_b05_one_bad_essay_costs_no_other(postgres_url: str, onefold: In
         assert theirs == 0  # the transaction was aborted; the context closed in silence
 
 
-async def test_c_b06_two_batches_with_one_essay_both_keep_theirs(
+async def test_b06_two_batches_with_one_essay_both_keep_theirs(
     room: Room, onefold: Installation
 ) -> None:
     """Theirs looked, then inserted: the loser lost its whole batch; ours gives the union."""
@@ -294,7 +295,7 @@ async def _naive(room: Room, *essays: Any) -> dict[str, Any]:
     return await room.essays(UUID(event.data["batch_id"]))
 
 
-async def test_c_b07_the_best_suggestion_counts_not_the_first(room: Room) -> None:
+async def test_b07_the_best_suggestion_counts_not_the_first(room: Room) -> None:
     """Theirs stored 0.3 before 0.97; ours sorts, and keeps the other as an alternative."""
     anna, bjorn, *_ = room.pupils
 
@@ -305,7 +306,7 @@ async def test_c_b07_the_best_suggestion_counts_not_the_first(room: Room) -> Non
     assert [other["score"] for other in ours["alternatives"]] == [0.3]
 
 
-async def test_c_b08_a_bad_id_spoils_no_good_one(room: Room) -> None:
+async def test_b08_a_bad_id_spoils_no_good_one(room: Room) -> None:
     """Theirs lost the essay; ours drops the id with its reason."""
     suggested = (("not-an-id", 0.99), (room.pupils[0], 0.9))
 
@@ -317,7 +318,7 @@ async def test_c_b08_a_bad_id_spoils_no_good_one(room: Room) -> None:
     assert [dropped.reason for dropped in taken.invalid] == ["student_id_not_a_uuid"]
 
 
-async def test_c_b09_statements_do_not_grow_and_nobody_waits_for_himself(
+async def test_b09_statements_do_not_grow_and_nobody_waits_for_himself(
     room: Room, onefold: Installation
 ) -> None:
     """Theirs took five an essay on a second connection; ours at most eight a batch."""
@@ -336,7 +337,7 @@ async def test_c_b09_statements_do_not_grow_and_nobody_waits_for_himself(
     assert [t.stored for t in taken] == [3] * 40
 
 
-async def test_c_b10_a_pupil_of_another_class_cannot_be_attached(
+async def test_b10_a_pupil_of_another_class_cannot_be_attached(
     room: Room, onefold: Installation, school: School
 ) -> None:
     """Theirs asked for no enrolment; ours does, and so does the schema."""
@@ -348,7 +349,7 @@ async def test_c_b10_a_pupil_of_another_class_cannot_be_attached(
     assert await _naive(room, essay((other.pupils[0], 0.99))) == {}  # our schema refuses theirs
 
 
-async def test_c_b11_a_better_suggestion_improves_an_open_essay(
+async def test_b11_a_better_suggestion_improves_an_open_essay(
     room: Room, clock: ManualClock
 ) -> None:
     """Theirs could never improve one; ours does, and never touches a person's decision."""
@@ -371,9 +372,7 @@ async def test_c_b11_a_better_suggestion_improves_an_open_essay(
     assert found[str(decided)]["student_id"] == anna
 
 
-async def test_c_b12_a_batch_without_matches_comes_to_an_end(
-    room: Room, clock: ManualClock
-) -> None:
+async def test_b12_a_batch_without_matches_comes_to_an_end(room: Room, clock: ManualClock) -> None:
     """Theirs had no rows and waited for ever; ours has one an essay, and a deadline."""
     assert await _naive(room, essay(), essay()) == {}
     batch_id = await room.batch(essay(), essay())
@@ -388,7 +387,7 @@ async def test_c_b12_a_batch_without_matches_comes_to_an_end(
     assert len(await room.confirmed(empty)) == 1
 
 
-async def test_c_b13_poison_is_parked_and_what_follows_is_applied(
+async def test_b13_poison_is_parked_and_what_follows_is_applied(
     room: Room, onefold: Installation
 ) -> None:
     """Theirs raised UnboundLocalError or passed over it; ours says what was wrong with it."""
@@ -402,7 +401,7 @@ async def test_c_b13_poison_is_parked_and_what_follows_is_applied(
     assert {letter["reason"] for letter in letters} == {"undecodable"}
 
 
-async def test_c_b14_an_event_of_no_batch_is_parked_not_lost(
+async def test_b14_an_event_of_no_batch_is_parked_not_lost(
     room: Room, onefold: Installation
 ) -> None:
     """`single-essay-batch` of class `unknown`: theirs recorded it as done."""
@@ -419,7 +418,7 @@ async def test_c_b14_an_event_of_no_batch_is_parked_not_lost(
 # --- teacher confirmation -----------------------------------------------------------------------
 
 
-async def test_c_b15_decisions_are_kept_and_outlive_the_deadline(
+async def test_b15_decisions_are_kept_and_outlive_the_deadline(
     room: Room, clock: ManualClock
 ) -> None:
     """Theirs changed no row, and contradicted itself a day later; ours is said once."""
@@ -447,7 +446,7 @@ async def test_c_b15_decisions_are_kept_and_outlive_the_deadline(
     assert len(await room.confirmed(batch_id)) == 1
 
 
-async def test_c_b16_nothing_of_a_decision_is_believed(room: Room, onefold: Installation) -> None:
+async def test_b16_nothing_of_a_decision_is_believed(room: Room, onefold: Installation) -> None:
     """Foreign essays, strangers, other people's batches; who decides is who calls."""
     one = uuid4()
     batch_id = await room.batch(essay((room.pupils[0], 0.9), essay_id=one))
@@ -473,7 +472,7 @@ async def test_c_b16_nothing_of_a_decision_is_believed(room: Room, onefold: Inst
     assert (await room.essays())[str(one)]["validated_by"] == room.teacher.name
 
 
-async def test_c_b17_a_guess_looks_like_one(room: Room) -> None:
+async def test_b17_a_guess_looks_like_one(room: Room) -> None:
     """Theirs showed 0.95 and `Name extracted from essay header` for everything."""
     batch_id = await room.batch(essay((room.pupils[1], 0.42)))
 
@@ -484,7 +483,7 @@ async def test_c_b17_a_guess_looks_like_one(room: Room) -> None:
     assert shown["name"] == "Björn Svartling"
 
 
-async def test_c_b18_rejected_essays_are_published_and_instants_are_aware(
+async def test_b18_rejected_essays_are_published_and_instants_are_aware(
     room: Room, clock: ManualClock
 ) -> None:
     """Theirs left them out, and told the instant without its zone."""
@@ -505,7 +504,7 @@ async def test_c_b18_rejected_essays_are_published_and_instants_are_aware(
 # --- deadlines ----------------------------------------------------------------------------------
 
 
-async def test_c_b19_no_batch_is_confirmed_without_its_event(
+async def test_b19_no_batch_is_confirmed_without_its_event(
     room: Room, onefold: Installation, clock: ManualClock
 ) -> None:
     """Theirs committed, then published: a death between them lost the event for ever."""
@@ -520,7 +519,7 @@ async def test_c_b19_no_batch_is_confirmed_without_its_event(
     assert ours.broken == {}
 
 
-async def test_c_b20_a_poisoned_batch_holds_up_no_other(
+async def test_b20_a_poisoned_batch_holds_up_no_other(
     room: Room, onefold: Installation, clock: ManualClock
 ) -> None:
     """Theirs spoiled the session they shared; ours has a transaction each."""
@@ -541,7 +540,7 @@ async def test_c_b20_a_poisoned_batch_holds_up_no_other(
     assert [len(await room.confirmed(id_)) for id_ in ids] == [0, 1, 1, 1]
 
 
-async def test_c_b21_many_workers_publish_once(
+async def test_b21_many_workers_publish_once(
     room: Room, onefold: Installation, clock: ManualClock
 ) -> None:
     """Theirs took what the other had; ours skips what is held, and the id is the batch's."""
@@ -558,7 +557,7 @@ async def test_c_b21_many_workers_publish_once(
     assert [len(await room.confirmed(id_)) for id_ in ids] == [1] * 10
 
 
-async def test_c_b22_a_batch_has_one_deadline_in_utc(room: Room, clock: ManualClock) -> None:
+async def test_b22_a_batch_has_one_deadline_in_utc(room: Room, clock: ManualClock) -> None:
     """Theirs was per row, in the database's own zone: a late row had a later one."""
     batch_id = await room.batch(essay((room.pupils[0], 0.9)))
     before = await room.batch_row(batch_id)
@@ -574,7 +573,7 @@ async def test_c_b22_a_batch_has_one_deadline_in_utc(room: Room, clock: ManualCl
     assert before["deadline"].tzinfo is UTC
 
 
-async def test_c_b23_a_low_score_stays_what_it_was(room: Room, clock: ManualClock) -> None:
+async def test_b23_a_low_score_stays_what_it_was(room: Room, clock: ManualClock) -> None:
     """Theirs pointed the row at a pupil called UNKNOWN, who then stood in the roster."""
     one = uuid4()
     await room.batch(essay((room.pupils[0], 0.3), essay_id=one))
@@ -592,7 +591,7 @@ async def test_c_b23_a_low_score_stays_what_it_was(room: Room, clock: ManualCloc
 # --- API, outbox, schema ------------------------------------------------------------------------
 
 
-async def test_c_b24_a_class_can_just_be_renamed(room: Room) -> None:
+async def test_b24_a_class_can_just_be_renamed(room: Room) -> None:
     """Theirs answered 500 after it had renamed, and told nobody."""
     classes = room.onefold.classroom.classes
 
@@ -604,7 +603,7 @@ async def test_c_b24_a_class_can_just_be_renamed(room: Room) -> None:
     assert [fact.data["name"] for fact in facts] == ["SA24E"]
 
 
-async def test_c_b25_a_class_and_its_event_are_there_or_not(
+async def test_b25_a_class_and_its_event_are_there_or_not(
     room: Room, onefold: Installation
 ) -> None:
     """Theirs had the class and not the event, and a retry made a second class."""
@@ -634,7 +633,7 @@ async def test_c_b25_a_class_and_its_event_are_there_or_not(
     assert [fact.key for fact in created].count(str(id_)) == 1
 
 
-async def test_c_b26_every_wrong_request_is_told_what_is_wrong(
+async def test_b26_every_wrong_request_is_told_what_is_wrong(
     room: Room, onefold: Installation
 ) -> None:
     """Theirs answered 500; ours 422, 404 or 409, each field by its name."""
@@ -656,7 +655,7 @@ async def test_c_b26_every_wrong_request_is_told_what_is_wrong(
     assert answers[2].json()["errors"][0]["field"] == "email"
 
 
-async def test_c_b27_a_class_exists_for_its_owner_alone(room: Room, onefold: Installation) -> None:
+async def test_b27_a_class_exists_for_its_owner_alone(room: Room, onefold: Installation) -> None:
     """Theirs asked nobody: rosters were public, and any user's delete erased attributions."""
     key = await onefold.directory.create_key(room.school.id, role=Role.TEACHER, label="")
     one = uuid4()
@@ -675,7 +674,7 @@ async def test_c_b27_a_class_exists_for_its_owner_alone(room: Room, onefold: Ins
     assert (await room.essays())[str(one)]["student_id"] == room.pupils[0]
 
 
-async def test_c_b28_an_outage_of_the_broker_loses_nothing_and_holds_up_nobody(
+async def test_b28_an_outage_of_the_broker_loses_nothing_and_holds_up_nobody(
     room: Room, onefold: Installation, clock: ManualClock
 ) -> None:
     """Theirs gave up after five tries within milliseconds, under a new id each time."""
@@ -706,7 +705,7 @@ async def test_c_b28_an_outage_of_the_broker_loses_nothing_and_holds_up_nobody(
     assert str(first).encode() in {message.key for message in broker.got}
 
 
-async def test_c_b29_an_enrolment_is_there_once_and_scans_have_indexes(
+async def test_b29_an_enrolment_is_there_once_and_scans_have_indexes(
     room: Room, onefold: Installation
 ) -> None:
     """Theirs could be inserted twice, and every look-up read the whole table."""
@@ -734,7 +733,7 @@ async def test_c_b29_an_enrolment_is_there_once_and_scans_have_indexes(
     assert ["due_at"] in found["classroom_batches"]
 
 
-async def test_c_b30_lists_are_bounded_and_counts_load_nobody(
+async def test_b30_lists_are_bounded_and_counts_load_nobody(
     room: Room, onefold: Installation
 ) -> None:
     """Theirs had no limit, and counted pupils by loading them."""

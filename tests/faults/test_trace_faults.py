@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,24 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import delete, select
-from tests.integration.trace.test_sinks import parcel, sink
+from standardwebhooks.webhooks import Webhook
+from tests.integration.trace.test_sinks import SECRET, parcel, sink
 from tests.support import School, another_server, rows
 from tests.support_receiver import receiving
-from tests.support_trace import BUSY, MINUTE, OK, Scripted, World, files, opening, trade
+from tests.support_trace import (
+    BUSY,
+    MINUTE,
+    OK,
+    Scripted,
+    World,
+    bucket,
+    files,
+    opening,
+    trade,
+)
 
 from onefold.adapters.sinks.file import FileSink, compact
+from onefold.adapters.sinks.s3 import S3Sink
 from onefold.adapters.sql.schema import deadlines
 from onefold.core.published import PROFILES, fields_of, require
 from onefold.domains.trace.tables import attempts, deliveries, destinations, pseudonyms
@@ -30,6 +43,7 @@ from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.wiring import Installation, build, running
 
+NOTE = "trace"
 NOW = datetime(2026, 1, 15, 14, 30, tzinfo=UTC)
 
 
@@ -70,21 +84,21 @@ async def ready(world: World, *script: Outcome, **how: Any) -> Scripted:
 # --- A: it could never post ---------------------------------------------------------------------
 
 
-def test_t_a1_the_task_is_no_coroutine() -> None:
+def test_a1_the_task_is_no_coroutine() -> None:
     """Its task returned a coroutine that nobody ran; ours is a function that runs its loop."""
     from onefold.apps.celery import process_pending_traces
 
     assert not inspect.iscoroutinefunction(process_pending_traces.run)
 
 
-def test_t_a2_settings_are_typed_and_exist() -> None:
+def test_a2_settings_are_typed_and_exist() -> None:
     """It read settings that were not there; ours fail at the start, and are read by name."""
     assert Settings().trace_reconcile_every_s == 60.0
     with pytest.raises(ValidationError):
         Settings(trace_reconcile_every_s=-1)
 
 
-async def test_t_a3_a4_a_real_trade_is_read_and_mapped(world: World) -> None:
+async def test_a3_a4_a_real_trade_is_read_and_mapped(world: World) -> None:
     """It asked for columns that no trade had; ours goes from a real row to real bytes."""
     there = await ready(world)
     await world.work_off(MINUTE * 5)
@@ -93,7 +107,7 @@ async def test_t_a3_a4_a_real_trade_is_read_and_mapped(world: World) -> None:
     assert (data.instrument, data.side, data.exit_price) == ("EURUSD", "buy", "1.09")  # type: ignore[attr-defined]
 
 
-async def test_t_a5_a_running_server_delivers(world: World, tmp_path: Path) -> None:
+async def test_a5_a_running_server_delivers(world: World, tmp_path: Path) -> None:
     """Nothing enqueued and nothing scheduled; ours does with nothing but the server's loops."""
     await world.service.create_destination(
         world.school.admin, "folder", "file", config={"path": str(tmp_path / "out")}
@@ -110,7 +124,7 @@ async def test_t_a5_a_running_server_delivers(world: World, tmp_path: Path) -> N
 # --- B: delivery --------------------------------------------------------------------------------
 
 
-async def test_t_b1_a_close_and_its_deliveries_are_one(world: World) -> None:
+async def test_b1_a_close_and_its_deliveries_are_one(world: World) -> None:
     """A rolled-back close still posted; ours leaves nothing, and what is lost is found again."""
     await world.destination()
     await world.subscribe()
@@ -128,7 +142,7 @@ async def test_t_b1_a_close_and_its_deliveries_are_one(world: World) -> None:
     assert await world.work_off(MINUTE * 5) == {"delivered": 1}
 
 
-async def test_t_b2_b3_each_destination_stands_for_itself(world: World) -> None:
+async def test_b2_b3_each_destination_stands_for_itself(world: World) -> None:
     """One bad adapter made the good one post six times; ours posts once, with its own count."""
     bad = await world.destination("bad", sink=Scripted([BUSY] * 3 + [OK]))
     good = await world.destination("good")
@@ -143,7 +157,7 @@ async def test_t_b2_b3_each_destination_stands_for_itself(world: World) -> None:
     assert sorted(row["attempts"] for row in await world.deliveries()) == [1, 4]
 
 
-async def test_t_b4_two_workers_send_one_entry_once(world: World) -> None:
+async def test_b4_two_workers_send_one_entry_once(world: World) -> None:
     """Two workers posted it twice; ours claim it."""
     there = await ready(world)
     world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
@@ -157,7 +171,7 @@ async def test_t_b4_two_workers_send_one_entry_once(world: World) -> None:
     assert len(there.got) == 1
 
 
-async def test_t_b5_a_lost_receipt_repeats_the_same_message(world: World) -> None:
+async def test_b5_a_lost_receipt_repeats_the_same_message(world: World) -> None:
     """Its swallowed error posted four times as new; ours repeats one id and one body."""
     there = await ready(world)
     world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
@@ -175,7 +189,7 @@ async def _die() -> None:
     raise asyncio.CancelledError
 
 
-async def test_t_b6_giving_up_keeps_the_delivery(world: World) -> None:
+async def test_b6_giving_up_keeps_the_delivery(world: World) -> None:
     """It deleted what it gave up; ours keeps it dead, listed, and replayable."""
     await ready(world, Outcome(Kind.PERMANENT, "http_400", 400), OK)
     await world.work_off(MINUTE * 5)
@@ -185,7 +199,7 @@ async def test_t_b6_giving_up_keeps_the_delivery(world: World) -> None:
     assert await world.work_off() == {"delivered": 1}
 
 
-async def test_t_b7_success_leaves_a_receipt(world: World) -> None:
+async def test_b7_success_leaves_a_receipt(world: World) -> None:
     """It deleted every trace of a success; ours keeps when, what, and the hash of the bytes."""
     there = await ready(world)
     await world.work_off(MINUTE * 5)
@@ -198,7 +212,7 @@ async def test_t_b7_success_leaves_a_receipt(world: World) -> None:
     assert (found["policy"], found["fields"]) == ("2026-11", list(fields_of("full")))
 
 
-async def test_t_b8_a_destination_that_is_away_holds(world: World) -> None:
+async def test_b8_a_destination_that_is_away_holds(world: World) -> None:
     """A disabled adapter lost every trade; ours holds them, spending nothing."""
     await ready(world)
     await world.service.remove(world.school.admin, "tracker")
@@ -208,7 +222,7 @@ async def test_t_b8_a_destination_that_is_away_holds(world: World) -> None:
     assert (found["state"], found["reason"], found["attempts"]) == ("held", "removed", 0)
 
 
-async def test_t_b9_a_refused_credential_is_not_tried_again(world: World) -> None:
+async def test_b9_a_refused_credential_is_not_tried_again(world: World) -> None:
     """401 was posted six times; ours once, and the destination is paused."""
     there = await ready(world, Outcome(Kind.PERMANENT, "http_401", 401, toll=Toll.PAUSE))
     await world.closed(entry_price="1.05")
@@ -220,7 +234,7 @@ async def test_t_b9_a_refused_credential_is_not_tried_again(world: World) -> Non
     assert place["state"] == "paused"
 
 
-async def test_t_b10_what_a_status_means() -> None:
+async def test_b10_what_a_status_means() -> None:
     """202 was fatal, 429 too, and a 302 a success; ours reads them as they are meant."""
     async with receiving(202, 429, (302, {"location": "/x"}, b"")) as there:
         one = sink(there.url)
@@ -231,7 +245,7 @@ async def test_t_b10_what_a_status_means() -> None:
     assert len(there.got) == 3
 
 
-async def test_t_b11_poison_holds_up_nobody(world: World) -> None:
+async def test_b11_poison_holds_up_nobody(world: World) -> None:
     """Ten broken entries starved a good one for ever; each of ours uses its own attempts."""
     bad = await world.destination("bad", sink=Scripted([ValueError("x")]), concurrency=10)
     good = await world.destination("good", concurrency=10)
@@ -247,7 +261,7 @@ async def test_t_b11_poison_holds_up_nobody(world: World) -> None:
     assert (len(bad.got), len(good.got)) == (10, 1)
 
 
-async def test_t_b12_b14_a_deadline_without_its_delivery_is_cleared(world: World) -> None:
+async def test_b12_b14_a_deadline_without_its_delivery_is_cleared(world: World) -> None:
     """Ten ghosts hid the living for ever; ours are looked at once, and gone."""
     there = await ready(world)
     (place,) = await rows(world.onefold, destinations)
@@ -261,7 +275,7 @@ async def test_t_b12_b14_a_deadline_without_its_delivery_is_cleared(world: World
     assert await rows(world.onefold, deadlines) == []
 
 
-async def test_t_b13_what_waits_for_long_is_not_forgotten(world: World) -> None:
+async def test_b13_what_waits_for_long_is_not_forgotten(world: World) -> None:
     """A delay beyond seven days died in silence; ours waits as long as it was told."""
     there = await world.destination()
     await world.subscribe(delay_s=30 * 86_400)
@@ -272,7 +286,7 @@ async def test_t_b13_what_waits_for_long_is_not_forgotten(world: World) -> None:
     assert len(there.got) == 1
 
 
-async def test_t_b13_what_is_too_old_is_dead_and_kept(world: World) -> None:
+async def test_b13_what_is_too_old_is_dead_and_kept(world: World) -> None:
     """And what no receiver took for seven days from first due is dead, aloud."""
     await ready(world, BUSY)
     await world.work_off(MINUTE * 5)
@@ -282,7 +296,7 @@ async def test_t_b13_what_is_too_old_is_dead_and_kept(world: World) -> None:
     assert (found["state"], found["reason"]) == ("dead", "age")
 
 
-async def test_t_b15_closing_twice_is_once(world: World) -> None:
+async def test_b15_closing_twice_is_once(world: World) -> None:
     """A second close event posted again from zero; ours changes nothing."""
     there = await world.destination()
     await world.subscribe()
@@ -301,14 +315,14 @@ async def test_t_b15_closing_twice_is_once(world: World) -> None:
         )
 
 
-async def test_t_b16_without_a_destination_nothing_waits(world: World) -> None:
+async def test_b16_without_a_destination_nothing_waits(world: World) -> None:
     """An entry without adapters looped for ever; ours is not made."""
     await world.closed()
 
     assert await world.deliveries() == []
 
 
-async def test_t_b17_retries_outlast_an_outage_of_days(world: World) -> None:
+async def test_b17_retries_outlast_an_outage_of_days(world: World) -> None:
     """Two hours of outage lost every trade; ours still comes after three days."""
     there = await ready(world, *[BUSY] * 10, OK)
     await world.work_off(MINUTE * 5)
@@ -319,7 +333,7 @@ async def test_t_b17_retries_outlast_an_outage_of_days(world: World) -> None:
     assert len(there.got) == 11
 
 
-async def test_t_b18_a_trade_that_is_gone_is_no_success(world: World) -> None:
+async def test_b18_a_trade_that_is_gone_is_no_success(world: World) -> None:
     """A trade not found was marked sent; ours cannot be gone while a delivery names it."""
     from onefold.domains.trace.tables import trades as trades_table
 
@@ -329,7 +343,7 @@ async def test_t_b18_a_trade_that_is_gone_is_no_success(world: World) -> None:
             await tx.execute(delete(trades_table))
 
 
-async def test_t_b19_no_connection_is_held_while_sending(world: World) -> None:
+async def test_b19_no_connection_is_held_while_sending(world: World) -> None:
     """It held a session for 900 s; ours holds none while a receiver thinks."""
     there = await ready(world)
     held: list[int] = []
@@ -347,7 +361,7 @@ async def test_t_b19_no_connection_is_held_while_sending(world: World) -> None:
     assert held == [0, 0]
 
 
-async def test_t_b20_what_is_open_never_leaves(world: World) -> None:
+async def test_b20_what_is_open_never_leaves(world: World) -> None:
     """An entry made early leaked an open trade; ours has no delivery before its close."""
     there = await world.destination()
     await world.subscribe()
@@ -364,7 +378,7 @@ async def test_t_b20_what_is_open_never_leaves(world: World) -> None:
 # --- C: time ------------------------------------------------------------------------------------
 
 
-async def test_t_c1_no_zone_and_no_clock_change_makes_it_early(world: World, zone: str) -> None:
+async def test_c1_no_zone_and_no_clock_change_makes_it_early(world: World, zone: str) -> None:
     """Naive instants leaked hours early in New York; ours are instants, in any zone."""
     there = await world.destination()
     await world.subscribe()
@@ -379,7 +393,7 @@ async def test_t_c1_no_zone_and_no_clock_change_makes_it_early(world: World, zon
     assert json.loads(there.bodies[0])["data"]["exit_time"] == "2026-03-08T06:57:00Z"
 
 
-async def test_t_c1_a_naive_instant_is_refused(world: World) -> None:
+async def test_c1_a_naive_instant_is_refused(world: World) -> None:
     """Nobody guesses a zone."""
     with pytest.raises(InvalidInput):
         await world.closed(exit_time=datetime(2026, 1, 1, 12))  # noqa: DTZ001
@@ -388,7 +402,7 @@ async def test_t_c1_a_naive_instant_is_refused(world: World) -> None:
 # --- D: files and S3 ----------------------------------------------------------------------------
 
 
-async def test_t_d1_writers_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
+async def test_d1_writers_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
     """Appending tore lines and doubled them; ours is a file a delivery."""
     sinks = [FileSink({"path": str(tmp_path)}, {}) for _ in range(4)]
     await asyncio.gather(*(one.send(parcel(), now=NOW) for one in sinks for _ in range(5)))
@@ -397,7 +411,23 @@ async def test_t_d1_writers_at_once_lose_and_double_nothing(tmp_path: Path) -> N
     assert compact(tmp_path) == {"trades-2026-01-15.jsonl": 1}
 
 
-def test_t_d3_a_wrong_configuration_fails_when_it_is_made() -> None:
+async def test_d2_writers_at_once_keep_every_object() -> None:
+    """Reading, appending and writing a day's object kept 25 of 100 lines; ours is one each."""
+    ids = [str(uuid4()) for _ in range(25)]
+    with bucket() as (client, config, secrets):
+        sinks = [S3Sink(config, secrets) for _ in range(4)]
+        outcomes = await asyncio.gather(
+            *(one.send(replace(parcel(), message_id=id_), now=NOW) for id_ in ids for one in sinks)
+        )
+        kept = client.list_objects_v2(Bucket="traces")["KeyCount"]
+        for one in sinks:
+            await one.aclose()
+
+    assert {outcome.kind for outcome in outcomes} == {Kind.DELIVERED}
+    assert kept == 25
+
+
+def test_d3_a_wrong_configuration_fails_when_it_is_made() -> None:
     """An unknown export type was retried for ever; ours is refused."""
     for config in ({}, {"path": "relative"}, {"path": "/x", "type": "s4"}):
         with pytest.raises(InvalidInput):
@@ -415,7 +445,7 @@ TOKEN = "canary-t0ken-that-must-not-be-seen"
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-async def test_t_e1_e6_canaries_are_nowhere(
+async def test_e1_e6_canaries_are_nowhere(
     world: World, profile: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Raw dicts went out unchanged, tokens in logs; ours let out the profile's fields alone."""
@@ -457,7 +487,7 @@ async def test_t_e1_e6_canaries_are_nowhere(
         assert set(json.loads(body)["data"]) <= set(fields_of(profile))
 
 
-async def test_t_e2_two_trackers_cannot_join_what_they_got(world: World) -> None:
+async def test_e2_two_trackers_cannot_join_what_they_got(world: World) -> None:
     """It sent raw ids; ours are random for each destination, the same within one."""
     one, two = await world.destination("one"), await world.destination("two")
     for name in ("one", "two"):
@@ -477,7 +507,7 @@ async def test_t_e2_two_trackers_cannot_join_what_they_got(world: World) -> None
     assert len(await rows(world.onefold, pseudonyms)) == 6
 
 
-async def test_t_e3_without_consent_nothing_leaves(world: World) -> None:
+async def test_e3_without_consent_nothing_leaves(world: World) -> None:
     """There was no consent and no withdrawal; ours is asked at the close and at the send."""
     there = await world.destination()
     given = await world.subscribe()
@@ -494,7 +524,7 @@ async def test_t_e3_without_consent_nothing_leaves(world: World) -> None:
     assert len(there.got) == 1
 
 
-async def test_t_e3_a_consent_that_ends_meanwhile_holds(world: World) -> None:
+async def test_e3_a_consent_that_ends_meanwhile_holds(world: World) -> None:
     """Asked again when it leaves: it was on at the close, and is not any more."""
     there = await world.destination()
     await world.subscribe(until=world.now + MINUTE)
@@ -504,7 +534,7 @@ async def test_t_e3_a_consent_that_ends_meanwhile_holds(world: World) -> None:
     assert ((await world.only())["reason"], there.got) == ("consent", [])
 
 
-async def test_t_e3_what_looks_like_a_person_waits_for_one(world: World) -> None:
+async def test_e3_what_looks_like_a_person_waits_for_one(world: World) -> None:
     """The tripwire holds, and a person's release is the decision that is kept."""
     there = await world.destination()
     await world.subscribe()
@@ -518,7 +548,7 @@ async def test_t_e3_what_looks_like_a_person_waits_for_one(world: World) -> None
     assert (await world.only())["cleared"] == world.school.admin.name
 
 
-async def test_t_e4_no_destination_is_inside(world: World) -> None:
+async def test_e4_no_destination_is_inside(world: World) -> None:
     """Loopback and metadata addresses were accepted, redirects followed; here neither is."""
     from onefold.adapters.sinks.webhook import WebhookSink
 
@@ -535,7 +565,22 @@ async def test_t_e4_no_destination_is_inside(world: World) -> None:
         await one.aclose()
 
 
-def test_t_e7_labels_come_from_configuration_alone(world: World) -> None:
+async def test_e5_a_receiver_can_tell_who_sent_what_and_what_came_before() -> None:
+    """Nothing was signed, named or versioned; ours verifies, keeps its id, and says its model."""
+    async with receiving(503, 200) as there:
+        one = sink(there.url, secrets={"signing": [SECRET]})
+        for attempt in (1, 2):
+            await one.send(parcel(attempt=attempt), now=datetime.now(UTC))
+        await one.aclose()
+
+    bodies = [Webhook(SECRET).verify(got.body, got.headers) for got in there.got]
+    assert len({got.headers["webhook-id"] for got in there.got}) == 1
+    assert [(body["type"], body["schema"]) for body in bodies] == [
+        ("trade.closed", "trade.full.v1")
+    ] * 2
+
+
+def test_e7_labels_come_from_configuration_alone(world: World) -> None:
     """A visitor's parameter was a label; ours are the names of destinations and our own codes."""
     metrics = world.onefold.trace.metrics
 
@@ -546,7 +591,7 @@ def test_t_e7_labels_come_from_configuration_alone(world: World) -> None:
 # --- F: truth -----------------------------------------------------------------------------------
 
 
-async def test_t_f1_unknown_is_never_zero(world: World) -> None:
+async def test_f1_unknown_is_never_zero(world: World) -> None:
     """Unknown became 0.0 and any side a sell; ours is left out, or refused."""
     there = await world.destination()
     await world.subscribe()
@@ -559,7 +604,7 @@ async def test_t_f1_unknown_is_never_zero(world: World) -> None:
             await world.closed(**wrong)
 
 
-async def test_t_f1_profit_is_the_brokers_or_an_instruments(world: World) -> None:
+async def test_f1_profit_is_the_brokers_or_an_instruments(world: World) -> None:
     """Gold's 1 525 was published as 15.25; ours knows the contract, or says nothing."""
     gold = {
         "instrument": "XAUUSD", "entry_price": "2650", "exit_price": "2665.25", "volume": "1",
@@ -573,7 +618,7 @@ async def test_t_f1_profit_is_the_brokers_or_an_instruments(world: World) -> Non
     assert (second["profit_gross"], second["currency"]) == ("1525.00", "USD")
 
 
-async def test_t_f1_a_correction_is_a_revision(world: World) -> None:
+async def test_f1_a_correction_is_a_revision(world: World) -> None:
     """Silent edits; ours adds a revision that is delivered beside the first."""
     there = await world.destination()
     await world.subscribe()
@@ -591,7 +636,7 @@ async def test_t_f1_a_correction_is_a_revision(world: World) -> None:
     assert [one["revision"] for one in found["revisions"]] == [1, 2]
 
 
-async def test_t_f2_paper_is_marked(world: World) -> None:
+async def test_f2_paper_is_marked(world: World) -> None:
     """Simulated results carried no mark; ours say so, beside each."""
     there = await world.destination()
     await world.subscribe()
@@ -602,7 +647,7 @@ async def test_t_f2_paper_is_marked(world: World) -> None:
     assert (said["mode"], said["disclaimer"]) == ("paper", "hypothetical")
 
 
-async def test_t_f3_metrics_are_true(world: World) -> None:
+async def test_f3_metrics_are_true(world: World) -> None:
     """A constant was observed as a duration, a failure as a push; ours are what happened."""
     from prometheus_client import REGISTRY
 
@@ -622,7 +667,7 @@ async def test_t_f3_metrics_are_true(world: World) -> None:
     assert value("trust_trace_delay_seconds_sum", adapter=name) == 60
 
 
-async def test_t_f3_coverage_counts_losers_too(world: World) -> None:
+async def test_f3_coverage_counts_losers_too(world: World) -> None:
     """n of m closed trades were delivered, whatever they came to."""
     await ready(world)
     await world.closed(exit_price="1.07", profit_net="-510", user_id="user-without-consent")
@@ -637,7 +682,7 @@ async def test_t_f3_coverage_counts_losers_too(world: World) -> None:
 # --- G: smaller ---------------------------------------------------------------------------------
 
 
-async def test_t_g_a_wrong_id_is_refused_and_a_repeat_is_once(world: World) -> None:
+async def test_g1_a_wrong_id_is_refused_and_a_repeat_is_once(world: World) -> None:
     """An empty id was accepted; ours names what is wrong, and a repeat records nothing."""
     for wrong in ({"user_id": ""}, {"account_id": ""}, {"instrument": ""}, {"private": {"x": "y"}}):
         with pytest.raises(InvalidInput):

@@ -1,7 +1,7 @@
 """The count of closed faults notices what is missing, failing, or not caught."""
 
 import pytest
-from tests.faults.catalogue import Fault, Note, Tally, fault_of
+from tests.faults.catalogue import Fault, Note, Tally, faults_of
 
 NOTES = {"n": Note(numbers=frozenset({"B1", "B2"}), twins=True)}
 ALL = [Fault("n", number, twin) for number in ("B1", "B2") for twin in (False, True)]
@@ -41,13 +41,14 @@ def test_a_fault_is_closed_only_if_all_its_tests_pass() -> None:
 def test_a_misspelt_number_is_refused() -> None:
     """A test about a fault that no note lists would be counted for nothing."""
     with pytest.raises(LookupError, match="no fault B99"):
-        fault_of("idempotency", "test_b99_a_typing_error")
+        faults_of("idempotency", "test_b99_a_typing_error")
 
 
 def test_names_say_what_they_are_about() -> None:
     """The number stands in the test's name or in its parameter's id; twins say so."""
-    caught = fault_of("idempotency", "test_the_twin_is_caught[sqlite-b06_later]")
+    caught = faults_of("idempotency", "test_the_twin_is_caught[sqlite-b06_later]")
 
-    assert caught == Fault("idempotency", "B6", twin=True)
-    assert fault_of("learning", "test_l09_saving") == Fault("learning", "L9", twin=False)
-    assert fault_of("learning", "test_something_else") is None
+    assert caught == [Fault("idempotency", "B6", twin=True)]
+    assert faults_of("learning", "test_l09_saving") == [Fault("learning", "L9", twin=False)]
+    assert [fault.number for fault in faults_of("trace", "test_b2_b3_each")] == ["B2", "B3"]
+    assert faults_of("learning", "test_something_else") == []

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from standardwebhooks.webhooks import Webhook
 from tests.support_receiver import receiving
-from tests.support_trace import files
+from tests.support_trace import bucket, files
 
 from onefold.adapters.sinks import registry
 from onefold.adapters.sinks.address import allowed, target
@@ -352,29 +352,11 @@ async def test_myfxbook_that_does_not_know_us(body: bytes, kind: Kind, reason: s
 
 async def test_s3_creates_one_object_and_finds_it_there() -> None:
     """`If-None-Match: *`: the second attempt is told 412, which is received."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        import boto3
-
-        secrets = {"access_key_id": "k", "secret_access_key": "s"}
-        url = f"http://{host}:{port}"
-        client = boto3.client(
-            "s3", endpoint_url=url, region_name="us-east-1",
-            aws_access_key_id="k", aws_secret_access_key="s",
-        )  # fmt: skip
-        client.create_bucket(Bucket="traces")
-        config = {"bucket": "traces", "endpoint": url, "loopback": True}
+    with bucket() as (client, config, secrets):
         one = registry.make("s3", config, secrets)
         outcomes = [await one.send(parcel(), now=NOW) for _ in range(2)]
         stored = client.get_object(Bucket="traces", Key=str(outcomes[0].remote_ref))["Body"].read()
         await one.aclose()
-        client.close()
-    finally:
-        server.stop()
 
     assert [o.reason for o in outcomes] == ["created", "there_already"]
     assert {o.kind for o in outcomes} == {Kind.DELIVERED}

@@ -37,7 +37,7 @@ BEGIN = "BEGIN IMMEDIATE"  # take the write lock first: a later upgrade could no
 GIVES_BACK_AT_ONCE = False  # a rollback goes through the driver's thread
 BEGIN_READ = "BEGIN"
 
-# At DEBUG the driver tells every parameter, and so people's data (test_t_e1_e6).
+# At DEBUG the driver tells every parameter, and so people's data (test_e1_e6).
 logging.getLogger("aiosqlite").setLevel(logging.INFO)
 
 # SQLITE_MAX_VARIABLE_NUMBER's default since 3.32 (its manual, "Limits").
