@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from tests.support_kafka import FAST_GROUPS
 
 from onefold.adapters.kafka.mock import MockCluster
 from onefold.adapters.kafka.transport import KafkaTransport
-from onefold.errors import StoreUnavailable, TooLarge
+from onefold.errors import OnefoldError, StoreUnavailable, TooLarge
 from onefold.ports.transport import Message, Outgoing, Subscription
 from onefold.testing.contracts.transport import messages, values
 
@@ -172,3 +172,23 @@ async def test_slow_handlers_are_waited_for(transport: KafkaTransport) -> None:
     assert list(await subscription.lost()) == []
     assert values(first + rest) == list(range(2000))
     assert await subscription.settle(first + rest) == []
+
+
+async def test_a_client_that_breaks_is_told_and_holds_up_nobody(
+    cluster: MockCluster, transport: KafkaTransport
+) -> None:
+    """`receive` raises, and a settlement is refused at once; its thread does not die in silence."""
+    cluster.create("broken", 1)
+    await transport.publish([Outgoing(topic="broken", key=b"k", value=b"1")])
+    member = await transport.subscribe("g", ["broken"])
+    (message,) = await member.receive(max_messages=1, wait_s=20)
+
+    def broken(consumer: Consumer) -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL))
+
+    member._fetch = broken  # type: ignore[method-assign]
+    with pytest.raises(OnefoldError):
+        await member.receive(max_messages=1, wait_s=20)
+
+    assert list(await member.settle([message])) == [message]
+    await member.close()

@@ -144,6 +144,20 @@ class KafkaSubscription:
     def _poll(self) -> None:
         consumer = self._consumer
         assert consumer is not None  # noqa: S101 (only this thread ends it)
+        try:
+            self._go_on(consumer)
+        except KafkaException as error:  # `receive` tells it; its caller joins the group anew
+            self._intake.fail(translate(error.args[0]))
+        if not self._killed:
+            with suppress(KafkaException, RuntimeError):
+                consumer.close()  # revokes: commits what is done and leaves the group
+        self._intake.lose(self._intake.epochs())
+        self._consumer = None
+        with self._admitting:
+            self._ended = True
+        self._serve(consumer)  # nothing is held any more: all of it is refused
+
+    def _go_on(self, consumer: Consumer) -> None:
         choked = False
         while not self._stopping.is_set():
             if choked:
@@ -154,14 +168,6 @@ class KafkaSubscription:
             self._fetch(consumer)
             self._look(consumer)
             self._serve(consumer)
-        if not self._killed:
-            with suppress(KafkaException, RuntimeError):
-                consumer.close()  # revokes: commits what is done and leaves the group
-        self._intake.lose(self._intake.epochs())
-        self._consumer = None
-        with self._admitting:
-            self._ended = True
-        self._serve(consumer)  # nothing is held any more: all of it is refused
 
     def _serve(self, consumer: Consumer) -> None:
         """Settle what was asked for."""
@@ -205,8 +211,11 @@ class KafkaSubscription:
         first = consumer.poll(_BRISK_S if self._intake.working() else _POLL_S)
         if first is None:
             return
-        epochs = self._intake.epochs()
-        self._intake.fill(self._messages([first, *consumer.consume(_BATCH - 1, 0)], epochs))
+        held = self._intake.epochs()
+        records = [first, *consumer.consume(_BATCH - 1, 0)]
+        # A rebalance may run inside `consume`: what was gained there is held since, and what was
+        # lost there was fetched under the hold that is over.
+        self._intake.fill(self._messages(records, self._intake.epochs() | held))
 
     def _look(self, consumer: Consumer) -> None:
         """How far each log has grown beyond what was fetched, as the last fetches told."""
