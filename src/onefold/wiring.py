@@ -41,6 +41,7 @@ from onefold.settings import Settings
 from onefold.wiring_classroom import classroom_over, matches_feed
 from onefold.wiring_events import (
     Broker,
+    Texts,
     around,
     broker_of,
     guard_of,
@@ -86,6 +87,11 @@ class Installation:
     audit: SqlAudit
     meters: list[Meter] = field(default_factory=list)
     feeds: list[Feed] = field(default_factory=list)  # consumers of this process
+
+    @property
+    def texts(self) -> Texts:
+        """Metrics of domains that keep a registry of their own."""
+        return [self.trace.metrics.text]
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema."""

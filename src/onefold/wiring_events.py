@@ -4,7 +4,7 @@ import asyncio
 import random as chance
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol
@@ -25,6 +25,7 @@ from onefold.ports.storeroom import Retention
 from onefold.ports.transport import Transport
 
 Meters = Sequence[Meter]
+Texts = Iterable[Callable[[], bytes]]
 
 __all__ = [
     "METRICS_TYPE",
@@ -97,9 +98,9 @@ def ring_for_others(uow: SqlUnitOfWork, database: Database) -> Bell | None:
     return bell
 
 
-async def scraped(meters: Meters) -> bytes:
-    """What Prometheus is answered."""
-    return exposition(await gathered(meters))
+async def scraped(meters: Meters, texts: Texts = ()) -> bytes:
+    """What Prometheus is answered: measures, and what keeps a registry of its own."""
+    return exposition(await gathered(meters)) + b"".join(text() for text in texts)
 
 
 def worker_name() -> str:

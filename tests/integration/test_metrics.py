@@ -75,6 +75,20 @@ async def test_a_server_tells_what_waits(onefold: Installation, clock: ManualClo
     assert value(found, "onefold_outbox_oldest_age_seconds") == 20
 
 
+async def test_a_server_tells_of_its_deliveries(onefold: Installation) -> None:
+    """Trace counts in a registry of its own, and is told of in the same answer."""
+    onefold.trace.metrics.show(
+        [{"name": "tracker", "pending": 2, "dead": 1, "held": 0, "oldest": None}],
+        now=onefold.clock.now(),
+    )
+
+    async with client_of(create_app(onefold, worker=False)) as client:
+        found = series((await client.get("/metrics")).text)
+
+    assert value(found, "trust_trace_pending", adapter="tracker") == 2
+    assert value(found, "trust_trace_dead", adapter="tracker") == 1
+
+
 async def test_a_token_is_asked_for_when_one_is_set(database_url: str) -> None:
     """Without it, the numbers are nobody's."""
     token = "a-token-for-prometheus"

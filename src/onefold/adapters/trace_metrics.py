@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 
 from onefold.ports.sink import Kind, Outcome
 
@@ -20,6 +27,7 @@ class TraceMetrics:
     """Counts settled attempts."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._registry = registry
         self.pushed = Counter(
             "trust_traces_pushed_total",
             "Attempts that ended, by what became of the delivery",
@@ -55,6 +63,10 @@ class TraceMetrics:
                 ("oldest_age_seconds", "How long the first of those that wait has been due"),
             )
         }
+
+    def text(self) -> bytes:
+        """What Prometheus is answered."""
+        return generate_latest(self._registry)
 
     def watch(
         self, adapter: str, delivery: Mapping[str, Any], outcome: Outcome, seconds: float

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from onefold.apps.server import listen
 from onefold.settings import Settings
-from onefold.wiring_events import METRICS_TYPE, Meters, scraped
+from onefold.wiring_events import METRICS_TYPE, Meters, Texts, scraped
 
 
 class _Beside(uvicorn.Server):
@@ -24,7 +24,9 @@ class _Beside(uvicorn.Server):
 
 
 @asynccontextmanager
-async def metrics_served(settings: Settings, meters: Meters, *, port: int) -> AsyncIterator[str]:
+async def metrics_served(
+    settings: Settings, meters: Meters, *, texts: Texts = (), port: int
+) -> AsyncIterator[str]:
     """
     Answer `GET /metrics` beside the block, on the host of *settings*; the address.
 
@@ -33,7 +35,7 @@ async def metrics_served(settings: Settings, meters: Meters, *, port: int) -> As
     """
 
     async def answer(_: Request) -> Response:
-        return Response(await scraped(meters), media_type=METRICS_TYPE)
+        return Response(await scraped(meters, texts), media_type=METRICS_TYPE)
 
     app = Starlette(routes=[Route("/metrics", answer)])
     config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)

@@ -32,7 +32,9 @@ async def _work(settings: Settings, metrics_port: int | None) -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(running(onefold))
             if metrics_port is not None:
-                served = metrics_served(settings, onefold.meters, port=metrics_port)
+                served = metrics_served(
+                    settings, onefold.meters, texts=onefold.texts, port=metrics_port
+                )
                 print(f"metrics at {await stack.enter_async_context(served)}", flush=True)
             await over.wait()
     finally:

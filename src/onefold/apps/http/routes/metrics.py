@@ -22,4 +22,5 @@ async def metrics(request: Request, onefold: Served) -> Response:
             told, token.get_secret_value().encode()
         ):
             raise Unauthenticated("send the token of ONEFOLD_METRICS_TOKEN: Authorization: Bearer")
-    return Response(await scraped(onefold.meters), media_type=METRICS_TYPE)
+    text = await scraped(onefold.meters, onefold.texts)
+    return Response(text, media_type=METRICS_TYPE)
