@@ -102,7 +102,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="does it work?")
     share = 100 if parser.parse_args().once else 1
-    logging.disable(logging.CRITICAL)
     print(f"{'what':<44} {'number':>7} {'wall s':>8} {'CPU s':>8} {'per CPU s':>10}")
     measured("deaths: relay, 3 events, SQLite", deaths)
     measured("schedules: 2 workers, 10 events", lambda: schedules(ten_events, 20_000 // share))
@@ -112,4 +111,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
     main()

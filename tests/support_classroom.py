@@ -146,17 +146,11 @@ async def counted_statements(onefold: Installation) -> AsyncIterator[list[str]]:
         await driver.set_trace_callback(seen.append)  # type: ignore[union-attr]
         yield seen
         await driver.set_trace_callback(None)  # type: ignore[union-attr]
-    else:  # asyncpg tells of its own calls, SQLAlchemy of those it prepares itself
+    else:
         engine, watch = onefold.database.writer.sync_engine, _watch(seen)
-
-        def note(record: Any) -> None:
-            seen.append(record.query)
-
-        driver.add_query_logger(note)  # type: ignore[union-attr]
         event.listen(engine, "before_cursor_execute", watch)
         yield seen
         event.remove(engine, "before_cursor_execute", watch)
-        driver.remove_query_logger(note)  # type: ignore[union-attr]
 
 
 def _watch(seen: list[str]) -> Callable[..., None]:

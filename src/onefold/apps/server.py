@@ -35,6 +35,7 @@ def listen(settings: Settings) -> Iterator[tuple[socket, str]]:
         bound.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         try:
             bound.bind((settings.host, settings.port))
+            bound.listen()  # who is told the address may call before the server accepts
         except OSError as error:
             reason = f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
             raise InvalidSetting("port", f"{reason}; choose another port") from None
