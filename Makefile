@@ -79,6 +79,7 @@ REPS ?= 3
 EVENTS ?= 5000
 bench: $(READY) ## events a second, beside storage off and COPY; REPS=, EVENTS=, SAVE=1
 	@$(BIN)/python -m benchmarks.run --reps $(REPS) --events $(EVENTS) $(if $(SAVE),--save)
+	@$(BIN)/python -m benchmarks.classroom
 
 MEMORY_EVENTS ?= 1000000
 bench-memory: $(READY) ## memory from 10 k to 1 M events stays flat; MEMORY_EVENTS=

@@ -38,7 +38,7 @@ from onefold.engine.relay import Relay
 from onefold.engine.service import Loop
 from onefold.ports.meter import Meter
 from onefold.settings import Settings
-from onefold.wiring_classroom import classroom_over, matches_feed
+from onefold.wiring_classroom import classroom_over, matches_feed, of_essays
 from onefold.wiring_events import (
     Broker,
     Texts,
@@ -197,13 +197,14 @@ def build(
         idle_gap=settings.session_idle,
         profile=settings.features_profile,
     )
+    classroom = classroom_over(uow, settings=settings, clock=clock, random=random)
     return Installation(
         settings=settings,
         database=database,
         directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
         learning=learning_over(uow, settings=settings, clock=clock, random=random),
-        classroom=classroom_over(uow, settings=settings, clock=clock, random=random),
+        classroom=classroom,
         trace=trace_over(uow, settings=settings, clock=clock, random=random),
         clock=clock,
         uow=uow,
@@ -211,7 +212,7 @@ def build(
         backlog=SqlBacklog(uow),
         letters=SqlLetters(uow),
         audit=SqlAudit(uow),
-        meters=[sql_meter(uow, clock)],
+        meters=[sql_meter(uow, clock), of_essays(classroom.batches)],
     )
 
 

@@ -16,6 +16,7 @@ from onefold.engine.delivery import HandlerTransaction
 from onefold.engine.feed import Feed
 from onefold.errors import Refused
 from onefold.ports.ledger import Ledger
+from onefold.ports.meter import Measure, Meter
 from onefold.ports.unit_of_work import UnitOfWork
 from onefold.settings import Settings
 from onefold.wiring_events import around, broker_of
@@ -40,6 +41,23 @@ def classroom_over(
 async def _match_beside(essays: Sequence[Essay], pupils: Sequence[Pupil]) -> Sequence[Match]:
     """As `match`, in a thread: the server answers others meanwhile."""
     return await asyncio.to_thread(match, essays, pupils)
+
+
+def of_essays(batches: BatchService) -> Meter:
+    """What became of essays and suggestions; what is begun again counts again."""
+
+    async def meter() -> Sequence[Measure]:
+        return [
+            Measure(
+                name="onefold_classroom_essays_total",
+                help="Essays and suggestions that came in, by what became of them",
+                value=number,
+                labels={"outcome": outcome},
+            )
+            for outcome, number in batches.seen.items()
+        ]
+
+    return meter
 
 
 def matches_spec(classroom: ClassroomService, topic: str) -> ConsumerSpec:

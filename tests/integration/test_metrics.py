@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from sqlalchemy import update
 from tests.integration.engine.test_consumer import surroundings
-from tests.support import client_of
+from tests.support import client_of, new_school
+from tests.support_classroom import essay, new_room
 
 from onefold import Onefold
 from onefold.adapters.sql.schema import outbox
@@ -73,6 +74,18 @@ async def test_a_server_tells_what_waits(onefold: Installation, clock: ManualClo
     assert value(found, "onefold_outbox_unsent") == 2
     assert value(found, "onefold_outbox_dead") == 1
     assert value(found, "onefold_outbox_oldest_age_seconds") == 20
+
+
+async def test_a_server_tells_what_became_of_essays(onefold: Installation) -> None:
+    """One stored with its suggestion, one without any."""
+    room = await new_room(onefold, await new_school(onefold))
+    await room.take(room.event([essay((room.pupils[0], 0.9)), essay()]))
+
+    async with client_of(create_app(onefold, worker=False)) as client:
+        found = series((await client.get("/metrics")).text)
+
+    assert value(found, "onefold_classroom_essays_total", outcome="stored") == 2
+    assert value(found, "onefold_classroom_essays_total", outcome="no_match") == 1
 
 
 async def test_a_server_tells_of_its_deliveries(onefold: Installation) -> None:

@@ -6,6 +6,7 @@ deadline of one batch follow each other. The number of statements does not grow 
 """
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -112,6 +113,7 @@ class BatchService:
     ) -> None:
         self._uow, self._clock, self._random = uow, clock, random
         self._deadline, self._match = deadline, match
+        self.seen: Counter[str] = Counter()  # what became of essays and suggestions, for metrics
 
     # -- suggestions come in ---------------------------------------------------------------
 
@@ -265,7 +267,9 @@ class BatchService:
         elif not stored and not batch["closed_at"]:
             facts += await self._close_if_done(tx, batch, now=now)
         await tx.publish(*facts, now=now)
-        log.info("batch %s: %s", batch["id"], _told(taken))
+        told = _told(taken)
+        self.seen.update(told)
+        log.info("batch %s: %s", batch["id"], told)
         return taken
 
     async def _open(
@@ -589,7 +593,7 @@ def _counted(
 
 
 def _told(taken: Taken) -> dict[str, int]:
-    """Numbers for the log: ids of pupils stay out of it."""
+    """Numbers for log and metrics: ids of pupils stay out of them."""
     return {
         "stored": taken.stored,
         "improved": taken.improved,
