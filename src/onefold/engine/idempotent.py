@@ -61,6 +61,7 @@ from onefold.engine.outcome import (
 from onefold.engine.watchdog import Watch, Watchdog
 from onefold.errors import InvalidSetting, OnefoldError, StoreContended, Unavailable, Unsupported
 from onefold.ports.guard import Busy, Claim, ClaimKey, Confirmation, Done, Guard, Lease, Verdict
+from onefold.ports.unit_of_work import KEEP
 from onefold.ports.unprotected import Unprotected, UnprotectedLog
 
 __all__ = ["COMPAT_LEASE", "AsyncConfirm", "SyncConfirm", "Terms", "idempotent_consumer"]
@@ -69,7 +70,6 @@ log = logging.getLogger("onefold.engine.idempotent")
 
 LEASE: Final = timedelta(seconds=30)
 COMPAT_LEASE: Final = timedelta(seconds=300)  # of the earlier system, which did not renew
-KEEP: Final = timedelta(days=14)
 
 T = TypeVar("T")
 Keep = timedelta | Mapping[str, timedelta]

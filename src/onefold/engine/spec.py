@@ -8,10 +8,11 @@ from typing import Final, Literal, get_args
 
 from onefold.core.backoff import Backoff
 from onefold.engine.delivery import Handler
-from onefold.engine.idempotent import KEEP, LEASE, Keep, OnGuardDown
+from onefold.engine.idempotent import LEASE, Keep, OnGuardDown
 from onefold.errors import InvalidSetting
 from onefold.ports.guard import Guard
 from onefold.ports.transport import TransportFeatures
+from onefold.ports.unit_of_work import KEEP
 from onefold.ports.unprotected import UnprotectedLog
 
 RecordMode = Literal["transaction", "optimistic", "lease", "watermark"]
