@@ -71,7 +71,7 @@ def _matched(roster: Path, folder: Path) -> list[dict[str, Any]]:
             "author": names[found.suggestions[0].student_id] if found.suggestions else "",
             "score": f"{found.suggestions[0].score:.2f}" if found.suggestions else "",
             "verdict": "sure" if found.sure else "look" if found.suggestions else "nobody",
-            "reasons": " ".join(found.suggestions[0].reasons) if found.suggestions else "",
+            "reasons": "; ".join(found.suggestions[0].reasons) if found.suggestions else "",
             "others": shown(found.suggestions[1:]),
         }
         for found in match_essays(essays, pupils)

@@ -105,7 +105,7 @@ def _inside(place: tuple[Word, ...], taken: set[int]) -> set[int]:
 def _weight(place: Place, covered: set[int]) -> Weight | None:
     beside = (word for at, word in enumerate(place.words) if at not in covered)
     rest = [word for word in beside if not is_furniture(word) and word.folded not in PARTICLES]
-    strict = len(covered) <= len(place.words) and all(len(word.folded) == 1 for word in rest)
+    strict = all(len(word.folded) == 1 for word in rest)  # initials
     return place.alone if strict else place.among
 
 
