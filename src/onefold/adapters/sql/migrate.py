@@ -2,11 +2,7 @@
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, String, column, inspect, select, table
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.errors import at_the_border, at_the_commit
@@ -14,20 +10,17 @@ from onefold.errors import SchemaOutdated
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK = 0x0E_F01D  # any number that other users of advisory locks do not take
+_VERSION = table("alembic_version", column("version_num", String))
 
 
-def _config(scripts: Path = MIGRATIONS) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+def revisions(scripts: Path = MIGRATIONS) -> list[str]:
+    """The revisions of a schema, oldest first: each file of *scripts* is named for its own."""
+    return sorted(file.name.partition("_")[0] for file in (scripts / "versions").glob("*_*.py"))
 
 
 def head() -> str:
     """The revision of this version's schema."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None  # noqa: S101 (the package carries its migrations)
-    return revision
+    return revisions()[-1]
 
 
 async def migrate(database: Database, *, scripts: Path = MIGRATIONS) -> None:
@@ -49,22 +42,30 @@ async def migrate(database: Database, *, scripts: Path = MIGRATIONS) -> None:
         database.writer, database.dialect.BEGIN, at_the_commit
     ) as connection:
         with at_the_border():
-            await connection.run_sync(_upgrade, _config(scripts))
+            await connection.run_sync(_upgrade, scripts)
 
 
-def _upgrade(connection: Connection, config: Config) -> None:
+def _upgrade(connection: Connection, scripts: Path) -> None:
     if connection.dialect.name == "postgresql":  # SQLite's BEGIN has excluded others
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-    found = _current(connection)
-    if found is not None and found not in _known(config):
+    known, found = revisions(scripts), _current(connection)
+    if found is not None and found not in known:
         reason = f"the database is at {found}, which this version of Onefold does not know"
         raise SchemaOutdated(f"{reason}; install the version that migrated it")
+    if found != known[-1]:
+        _run(connection, scripts)
+
+
+def _run(connection: Connection, scripts: Path) -> None:
+    # Only here: it takes as long to import as all else that `onefold worker` starts with.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-
-
-def _known(config: Config) -> set[str]:
-    return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
 
 
 async def require_current(database: Database) -> None:
@@ -85,4 +86,7 @@ async def require_current(database: Database) -> None:
 
 
 def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    """What Alembic wrote down when it was here last."""
+    if not inspect(connection).has_table(_VERSION.name):
+        return None
+    return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
