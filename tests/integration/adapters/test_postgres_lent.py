@@ -1,6 +1,14 @@
 """Databases are lent to tests as the template is, whatever the test before did."""
 
+import asyncpg
+import pytest
+
 from onefold.testing.servers import Postgres
+
+_DRAW = """
+    INSERT INTO onefold_outbox (event_id, event_type, body, published_at, shard)
+    VALUES ($1, 't', '', now(), 0) RETURNING position
+"""
 
 
 def test_rows_and_tables_of_a_test_are_gone_for_the_next(onefold_postgres: Postgres) -> None:
@@ -21,6 +29,38 @@ def test_rows_and_tables_of_a_test_are_gone_for_the_next(onefold_postgres: Postg
         "SELECT (SELECT count(*) FROM onefold_inbox), to_regclass('mine')", again
     )
     assert tuple(row) == (0, None)
+    onefold_postgres.give_back(again)
+
+
+async def test_what_a_test_left_open_is_gone_for_the_next(onefold_postgres: Postgres) -> None:
+    """A transaction that nobody ended ends there, and numbers count from the start again."""
+    url = onefold_postgres.lend()
+    left = await asyncpg.connect(url)
+    await left.execute("BEGIN")
+    assert await left.fetchval(_DRAW, "never committed") == 1
+
+    onefold_postgres.give_back(url)
+    again = onefold_postgres.lend()
+
+    assert again == url
+    with pytest.raises((asyncpg.PostgresError, OSError)):
+        await left.execute("COMMIT")
+    fresh = await asyncpg.connect(url)
+    assert await fresh.fetchval(_DRAW, "first") == 1
+    await fresh.close()
+    onefold_postgres.give_back(again)
+
+
+def test_a_number_that_was_drawn_for_no_row_is_drawn_again(onefold_postgres: Postgres) -> None:
+    """The table of it has not a page: what was touched is told from its sequence too."""
+    url = onefold_postgres.lend()
+    draw = "SELECT nextval(pg_get_serial_sequence('onefold_outbox', 'position'))"
+    assert onefold_postgres.sql(draw, url)[0][0] == 1
+
+    onefold_postgres.give_back(url)
+    again = onefold_postgres.lend()
+
+    assert (again, onefold_postgres.sql(draw, again)[0][0]) == (url, 1)
     onefold_postgres.give_back(again)
 
 
