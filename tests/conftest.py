@@ -1,8 +1,9 @@
 """Fresh databases of either kind, over the servers that Onefold's own plugin starts."""
 
 import asyncio
+import gc
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,18 @@ from onefold.wiring import Installation, build
 
 # Failing asserts of the public suites tell both sides.
 pytest.register_assert_rewrite("onefold.testing.contracts")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Thousands of tests are looked through for garbage once, not again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()  # what tests leave is found as ever
 
 
 async def _migrated(url: str) -> None:
