@@ -13,6 +13,8 @@ UV = $(shell command -v uv || echo .tools/bin/uv)
 
 # The commands of this file never see another project's environment.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+# Nor a wish not to keep what was compiled: every process would compile its thousand modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
