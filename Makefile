@@ -16,6 +16,12 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 # Nor a wish not to keep what was compiled: every process would compile its thousand modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Databases of tests are written in memory where it has room. A killed process loses nothing there.
+RAM := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4194304 { print $$6 }')
+ifneq ($(RAM),)
+test faults coverage-learning chaos: export TMPDIR := $(RAM)
+endif
+
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
