@@ -38,8 +38,10 @@ setup: $(READY) ## the virtual environment, from the lock file
 run: $(READY) ## the server on an embedded database, with demo data
 	@exec $(BIN)/onefold up --port $(PORT)
 
-test: $(READY) ## every test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+# For two cores: while one waits for a broker's time-out, two compute.
+WORKERS ?= 3
+test: $(READY) ## every test; WORKERS=
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 learning-demo: $(READY) ## twelve scenarios, thirty days of reviews, a budget: totals checked
 	@$(BIN)/python examples/learning_demo.py
