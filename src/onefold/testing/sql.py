@@ -130,12 +130,6 @@ class _AtOnce:
 
     def put_nowait(self, order: tuple[asyncio.Future[Any] | None, Callable[[], Any]]) -> None:
         future, work = order
-        try:
-            result = work()
-        except Exception as error:
-            if future is None:
-                raise
-            future.set_exception(error)
-        else:
-            if future is not None:
-                future.set_result(result)
+        result = work()  # what it raises is raised to the same caller
+        if future is not None:
+            future.set_result(result)

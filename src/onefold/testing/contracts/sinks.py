@@ -4,12 +4,11 @@ import asyncio
 import logging
 import re
 from base64 import b64encode
-from collections.abc import Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import partial
 from typing import Any, Final, Literal, NamedTuple, Protocol
 from urllib.parse import quote, quote_plus
 
@@ -508,25 +507,29 @@ class _Watched:
     """An awaitable whose task is cancelled when it waits for the *at*-th time."""
 
     def __init__(self, work: Coroutine[Any, Any, Any], at: int) -> None:
-        self._work, self._at, self.waits = work, at, 0
+        self._steps: Any = work.__await__()
+        self._at, self.waits = at, 0
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        steps = self._work.__await__()
-        go_on = partial(steps.send, None)
-        while True:
-            try:
-                waits_for = go_on()
-            except StopIteration as done:
-                return done.value
-            self.waits += 1
-            if self.waits == self._at:
-                _task().cancel()
-            try:
-                yield waits_for
-            except BaseException as error:  # noqa: BLE001 (handed on to whom it is meant for)
-                go_on = partial(steps.throw, error)
-            else:
-                go_on = partial(steps.send, None)
+    def __await__(self) -> Any:  # an iterator, which `await` takes for as good as a generator
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: object) -> Any:
+        return self._waiting(self._steps.send(value))
+
+    def throw(self, *error: Any) -> Any:
+        return self._waiting(self._steps.throw(*error))
+
+    def _waiting(self, waits_for: object) -> object:
+        self.waits += 1
+        if self.waits == self._at:
+            _task().cancel()
+        return waits_for
 
 
 def _task() -> "asyncio.Task[Any]":
