@@ -123,7 +123,10 @@ class Mortal:
             given = found(*args, **named)
             return self._passed(attribute, given) if inspect.isawaitable(given) else given
 
-        return call
+        async def begun(*args: Any, **named: Any) -> Any:  # as plain to see as what it wraps
+            return await call(*args, **named)
+
+        return begun if inspect.iscoroutinefunction(found) else call
 
     async def _passed(self, attribute: str, work: Awaitable[Any]) -> Any:
         name = self._reaper.number(f"{self._name}.{attribute}")
