@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -21,19 +22,23 @@ from onefold.adapters.sinks import file
 from onefold.ports.sink import Kind, Outcome, Parcel
 from onefold.testing.contracts.sinks import NOON, parcel
 
-CALLS = {"mkdir", "open", "write", "flush", "fsync", "close", "replace", "__exit__"}
+CALLS = {"mkdir", "open", "write", "flush", "fsync", "close", "replace", "rename", "__exit__"}
 
 
 class Straight(file.FileSink):
     """Twin: half a file is there while it is written."""
+
+    def __init__(self, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> None:
+        super().__init__(config, secrets)
+        self._place = Path(config["path"])
 
     async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
         await asyncio.to_thread(self._write, parcel)
         return Outcome(Kind.DELIVERED, "written")
 
     def _write(self, parcel: Parcel) -> None:
-        self._home.mkdir(parents=True, exist_ok=True)
-        with (self._home / f"{parcel.message_id}.json").open("wb", buffering=0) as place:
+        self._place.mkdir(parents=True, exist_ok=True)
+        with (self._place / f"{parcel.message_id}.json").open("wb", buffering=0) as place:
             place.write(parcel.body)
             place.write(b"\n")
 

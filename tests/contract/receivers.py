@@ -14,6 +14,7 @@ from tests.support_receiver import Received
 from tests.support_receiver import Receiver as Playing
 
 from onefold.adapters.sinks import registry
+from onefold.adapters.sinks.file import FileSink
 from onefold.core.published import NoSize, require
 from onefold.ports.sink import SinkFactory
 from onefold.testing.contracts.sinks import SAID, Arrival, SinkFeatures, Trouble, parcel
@@ -28,7 +29,7 @@ _SAYS: Final[Mapping[Trouble, Any]] = {
     Trouble.SILENT: "stall",
 }
 _TAKES: Final = {None, Trouble.DEAF, Trouble.SILENT}
-_FILE: Final = partial(registry.make, "file")
+_FILE: Final = FileSink
 _FILE_FEATURES: Final = SinkFeatures(once=True, troubles=frozenset({Trouble.AWAY}))
 _S3: Final = partial(registry.make, "s3")
 _S3_FEATURES: Final = SinkFeatures(

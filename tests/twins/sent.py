@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -73,8 +73,7 @@ class Sink:
         if isinstance(held := self.gate(parcel), Outcome):
             return held
         try:
-            async with asyncio.timeout(0.02):
-                answer = await self.post(parcel)
+            answer = await _in_turns(self.post(parcel))
         except TimeoutError:
             return self.timed_out()
         except ConnectionResetError:
@@ -147,6 +146,19 @@ class Box:
     def take(self, id_: str, body: bytes) -> None:
         if id_ not in {one.id for one in self.took}:
             self.took.append(Arrival(id_, body))
+
+
+async def _in_turns(work: Coroutine[Any, Any, Answer], turns: int = 50) -> Answer:
+    """What *work* gives within so many turns of the loop: a timeout that no load makes shorter."""
+    task = asyncio.ensure_future(work)
+    try:
+        for _ in range(turns):
+            if task.done():
+                return await task
+            await asyncio.sleep(0)
+    finally:
+        task.cancel()
+    raise TimeoutError
 
 
 class NoGate(Sink):
@@ -424,7 +436,7 @@ SINKS: Mapping[type[Sink], set[str]] = {
 class TwinContract(SinkContract):
     """The contract, less patient: nothing here leaves the process."""
 
-    patience_s = 0.1
+    patience_s = 1.0
 
 
 TwinContract.__test__ = False
