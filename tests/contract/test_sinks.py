@@ -1,6 +1,7 @@
 """Every sink of ours, put through the contract of `ports.sink`."""
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from onefold.testing.contracts.sinks import (
     Trouble,
     parcel,
 )
+
+pytestmark = pytest.mark.timeout(60)  # a client of S3 is made at every step of a delivery
 
 _numbers = count(1)
 ROOT = Path(__file__).parents[2]
@@ -117,6 +120,8 @@ def test_a_sink_that_writes_to_the_files_place_is_caught(tmp_path: Path) -> None
 @pytest.fixture(scope="module")
 def s3() -> Iterator[tuple[int, Any]]:
     """The port of a real S3 interface, and a client for it."""
+    # The receiver's own access log, in this process: a presigned address names its key.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
