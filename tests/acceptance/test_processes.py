@@ -123,7 +123,8 @@ async def test_backends_can_be_hung_up_on(onefold_postgres: Postgres, postgres_u
 
 
 @pytest.mark.parametrize(
-    ("appendfsync", "stands"), [("always", True), ("everysec", True), ("", False)]
+    ("appendfsync", "stands"),
+    [("always", True), ("everysec", True), ("no", True), ("", False)],
 )
 async def test_a_claim_on_a_killed_valkey_stands_as_its_log_does(
     tmp_path: Path, appendfsync: str, stands: bool
@@ -131,8 +132,8 @@ async def test_a_claim_on_a_killed_valkey_stands_as_its_log_does(
     """
     With an append-only file the lease is there after SIGKILL, without one it is not.
 
-    `everysec` loses seconds when the machine dies; the process alone had handed its log to
-    the kernel.
+    `everysec` and `no` lose what the disk has not got when the machine dies; the process
+    alone had handed its log to the kernel.
     """
     log: dict[str, Any] = {"appendonly": "yes", "appendfsync": appendfsync} if appendfsync else {}
     server = valkey_server(data_dir=tmp_path, persist=True, **log)

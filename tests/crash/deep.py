@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+from tests.crash.brokers import on_kafka, on_valkey
 from tests.crash.stores import Fresh, consumer_scenario, relay_scenario
 from tests.crash.test_consumer_deaths import World
 from tests.crash.test_relay_deaths import World as RelayWorld
@@ -17,7 +18,7 @@ from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import migrate
 from onefold.testing.crash.explorer import Explored, Make, explore
 from onefold.testing.schedule.explorer import explore_schedules, racing
-from onefold.testing.servers import Missing, postgres
+from onefold.testing.servers import Missing, postgres, valkey
 
 SHORT, DEEP = 300, 100_000
 
@@ -36,10 +37,10 @@ class Tally:
         self.promises = {"lost": 0, "doubled": 0}
         self.failures: list[str] = []
 
-    async def die(self, name: str, make: Make, *, deaths: int = 1) -> None:
+    async def die(self, name: str, make: Make, **how: int) -> None:
         """Explore the deaths of one scenario."""
         start = perf_counter()
-        found: Explored = await explore(make, deaths=deaths)
+        found: Explored = await explore(make, **how)  # type: ignore[arg-type]
         self.deaths += len(found.deaths)
         for failure in found.broken.values():
             self._broke(str(failure), {broken.promise for broken in failure.broken})
@@ -80,6 +81,16 @@ async def _on_databases(tally: Tally, folder: Path, *, postgres_too: bool) -> No
         await _each(tally, stores)
 
 
+async def _on_brokers(tally: Tally, *, kafka_too: bool) -> None:
+    try:
+        with valkey() as url:
+            await tally.die("chain, Valkey streams", on_valkey(url, "deep"))
+    except Missing as missing:
+        print(f"without Valkey: {missing}")  # noqa: T201
+    if kafka_too:
+        await tally.die("chain, Kafka (mock)", on_kafka, at_once=16)
+
+
 async def _each(tally: Tally, stores: dict[str, str]) -> None:
     for name, url in stores.items():
         fresh = Fresh(url)
@@ -91,7 +102,9 @@ async def _each(tally: Tally, stores: dict[str, str]) -> None:
 def main() -> int:
     """Explore, and print the tally."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--deep", action="store_true", help="two deaths, PostgreSQL, 10⁵ schedules")
+    parser.add_argument(
+        "--deep", action="store_true", help="two deaths, PostgreSQL, Kafka, 10⁵ schedules"
+    )
     parser.add_argument("--seed", default="0", help="of the schedules")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -104,6 +117,7 @@ def main() -> int:
         await tally.die("isolated, memory", lambda: isolated().scenario())
         with TemporaryDirectory() as folder:
             await _on_databases(tally, Path(folder), postgres_too=options.deep)
+        await _on_brokers(tally, kafka_too=options.deep)
 
     asyncio.run(die())
     runs = DEEP if options.deep else SHORT

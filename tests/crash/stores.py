@@ -27,7 +27,7 @@ from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario
 from onefold.testing.crash.invariants import Effect
 from onefold.testing.crash.points import Reaper, deadly_statements
-from onefold.testing.sql import unsynced
+from onefold.testing.sql import threadless, unsynced
 
 effects = Table(
     "death_effects",
@@ -44,7 +44,9 @@ class Fresh:
         self._database = Database(url)
         self._made = False
         self._ends = ExitStack()
-        self._ends.enter_context(unsynced(self._database.writer))
+        for engine in (self._database.writer, self._database.reader):
+            self._ends.enter_context(unsynced(engine))
+            self._ends.enter_context(threadless(engine))
 
     async def __call__(self) -> Database:
         async with self._database.writer.begin() as connection:

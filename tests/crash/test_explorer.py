@@ -89,6 +89,24 @@ async def test_a_replay_runs_that_death_alone() -> None:
     assert found.deaths == ["shelf.mark#2:after"]
 
 
+async def test_worlds_side_by_side_find_what_they_find_one_by_one() -> None:
+    """In threads of their own: the same deaths in the same order, reports, runs and marks."""
+
+    async def marked(shelf: Any, n: int) -> None:
+        sometimes("worked")
+        await mark_first(shelf, n)
+
+    alone = await explore(lambda: scenario(marked), deaths=2)
+    beside = await explore(lambda: scenario(marked), deaths=2, at_once=4)
+
+    assert beside.deaths == alone.deaths
+    assert {name: str(it) for name, it in beside.broken.items()} == {
+        name: str(it) for name, it in alone.broken.items()
+    }
+    assert (beside.runs, beside.marks) == (alone.runs, alone.marks)
+    assert "shelf.mark#1:after" in beside.broken
+
+
 async def test_a_failure_is_shown_with_the_fewest_messages() -> None:
     """Of five messages one is enough to lose one."""
     found = await explore(lambda n: scenario(mark_first, n), messages=5)

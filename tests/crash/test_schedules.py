@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 from tests.crash.test_consumer_deaths import ForgetsClaims, World
 
+from onefold.testing.crash.explorer import Scenario
+from onefold.testing.crash.invariants import Effect
+from onefold.testing.crash.points import Reaper
 from onefold.testing.marks import sometimes
 from onefold.testing.schedule.explorer import Schedule, explore_schedules, racing
 from onefold.testing.schedule.loop import Stuck
@@ -202,3 +205,47 @@ def test_a_consumer_without_an_inbox_is_caught_racing() -> None:
     race = racing(lambda: World(ForgetsClaims, max_batch=9).scenario())
 
     assert explore_schedules(race, runs=20).failure is not None
+
+
+def look_then_put(messages: int) -> Scenario:
+    """Each of the messages is put on a shelf by whoever does not see it there: a race."""
+    shelf: list[int] = []
+
+    class Shelf:
+        async def has(self, n: int) -> bool:
+            return n in shelf
+
+        async def put(self, n: int) -> None:
+            shelf.append(n)
+
+    async def run(reaper: Reaper) -> None:
+        mine = reaper.mortal(Shelf(), "shelf")
+        for n in range(messages):
+            if not await mine.has(n):
+                await mine.put(n)
+
+    async def effects() -> list[Effect]:
+        return [Effect(n) for n in shelf]
+
+    async def state() -> dict[str, object]:
+        return {"shelf": sorted(shelf)}
+
+    expected = [Effect(n) for n in range(messages)]
+    return Scenario(run=run, expected=expected, effects=effects, state=state)
+
+
+def test_a_race_is_shown_with_the_fewest_messages_and_what_it_left() -> None:
+    """Of five messages one is enough; the report tells the promise, the state, the replay."""
+    race = racing(look_then_put)
+
+    found = explore_schedules(race, messages=5)
+
+    assert found.failure is not None
+    assert found.failure.messages == 1
+    report = str(found.failure)
+    assert "doubled: 0, 2 times" in report
+    assert "- shelf = [0]" in report
+    assert "+ shelf = [0, 0]" in report
+    assert f"replay: explore_schedules(…, replay='{found.failure.fates} @1')" in report
+    again = explore_schedules(race, messages=5, replay=f"{found.failure.fates} @1")
+    assert str(again.failure) == report

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
 from onefold.errors import StoreContended
 from onefold.ports.deadlines import Deadline
+from onefold.ports.outbox import Shipment
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 from onefold.testing.contracts import (
     Contract,
@@ -41,6 +42,7 @@ from onefold.testing.contracts import (
     UnitOfWorkContract,
     failures,
 )
+from onefold.testing.contracts.stores import turn
 
 # ------------------------------------------------------------------ faults of a unit of work
 
@@ -271,6 +273,98 @@ class NewestFirstOutbox(MemoryOutbox):
         return [*reversed(await super().unsent(limit=1_000_000))][:limit]
 
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+class MarksWithoutAFence(MemoryOutbox):
+    """Asks whose shard it is, and not under which fence."""
+
+    async def mark(self, shipment: Shipment, **how: Any) -> bool:
+        fence = self._lease(shipment.shard)[0]
+        return await super().mark(replace(shipment, fence=fence), **how)
+
+
+class LeasesToAnybody(MemoryOutbox):
+    """Gives out again what is in hand."""
+
+    def _lease(self, shard: int) -> tuple[int, datetime]:
+        return super()._lease(shard)[0], _LONG_AGO
+
+
+class KeepsTheShard(MemoryOutbox):
+    """Leaves a shard leased when it was marked."""
+
+    async def mark(self, shipment: Shipment, **how: Any) -> bool:
+        held = self._leases.get(shipment.shard)
+        marked = await super().mark(shipment, **how)
+        if marked and held is not None:
+            self._leases[shipment.shard] = held
+        return marked
+
+
+class MarksNothing(MemoryOutbox):
+    """Says that it has recorded what was sent."""
+
+    async def mark(self, shipment: Shipment, **how: Any) -> bool:
+        return await super().mark(shipment, **how | {"sent": []})
+
+
+class RetriesAtOnce(MemoryOutbox):
+    """Forgets when to try again, and that it was ever tried."""
+
+    async def mark(self, shipment: Shipment, **how: Any) -> bool:
+        failed = [one for one in how["failed"] if one.next_at is None]
+        return await super().mark(shipment, **how | {"failed": failed})
+
+
+class WakesTheDead(MemoryOutbox):
+    """Sends again what was given up."""
+
+    async def mark(self, shipment: Shipment, **how: Any) -> bool:
+        soon = how["now"] + timedelta(seconds=1)
+        failed = [one._replace(next_at=one.next_at or soon) for one in how["failed"]]
+        return await super().mark(shipment, **how | {"failed": failed})
+
+
+class PassesBy(MemoryOutbox):
+    """Sends later events of a key past one that waits."""
+
+    def _sendable(self, now: datetime) -> Iterator[OutboxRow]:
+        for row in self._rows():
+            waits = row.dead or (row.next_at is not None and row.next_at > now)
+            if not row.sent and not waits:
+                yield row
+
+
+class NoEndOfAShipment(MemoryOutbox):
+    """Takes all there is."""
+
+    async def lease(self, owner: str, **how: Any) -> Shipment | None:
+        return await super().lease(owner, **how | {"limit": 1_000_000})
+
+
+class NewestLeaveFirst(MemoryOutbox):
+    """Sends what came last first."""
+
+    async def lease(self, owner: str, **how: Any) -> Shipment | None:
+        shipment = await super().lease(owner, **how | {"limit": 1_000_000})
+        if shipment is None:
+            return None
+        return replace(shipment, waiting=[*reversed(shipment.waiting)][: how["limit"]])
+
+
+class LooksThenLeases(MemoryOutbox):
+    """Lets others between looking for a free shard and taking it."""
+
+    async def lease(self, owner: str, **how: Any) -> Shipment | None:
+        before = dict(self._leases)
+        await turn()
+        during, self._leases = self._leases, before
+        shipment = await super().lease(owner, **how)
+        self._leases = {**during, **self._leases}
+        return shipment
+
+
 class EarlyDeadlines(MemoryDeadlines):
     """Is a millisecond ahead."""
 
@@ -393,7 +487,12 @@ TWINS: dict[str, tuple[Callable[[], AbstractAsyncContextManager[Stores]], set[st
     "publishes again": (_memory(tx=PublishesAgain), {"test_the_same_id_twice_is_one_event"}),
     "publishes sorted": (
         _memory(tx=PublishesSorted),
-        {"test_order_is_kept_within_a_transaction", "test_the_limit_takes_the_oldest"},
+        {
+            "test_a_lease_takes_at_most_its_limit_the_oldest_first",
+            "test_order_is_kept_within_a_transaction",
+            "test_shipments_hold_everything_once_in_the_order_of_keys",
+            "test_the_limit_takes_the_oldest",
+        },
     ),
     "publishes less": (
         _memory(tx=PublishesLess),
@@ -419,6 +518,82 @@ TWINS: dict[str, tuple[Callable[[], AbstractAsyncContextManager[Stores]], set[st
             "test_order_is_kept_across_transactions",
             "test_order_is_kept_within_a_transaction",
             "test_the_limit_takes_the_oldest",
+        },
+    ),
+    "marks without a fence": (
+        _memory(outbox=MarksWithoutAFence),
+        {
+            "test_a_lease_that_was_lost_marks_nothing",
+        },
+    ),
+    "leases to anybody": (
+        _memory(outbox=LeasesToAnybody),
+        {
+            "test_a_dead_event_holds_up_its_key_alone",
+            "test_a_failed_event_waits_and_holds_up_its_key",
+            "test_a_lease_that_was_lost_marks_nothing",
+            "test_a_shard_in_hand_is_left_alone_until_its_lease_ends",
+            "test_marking_gives_the_shard_back",
+            "test_nothing_to_send_is_no_shipment",
+            "test_relays_at_once_share_out_the_shards",
+            "test_shipments_hold_everything_once_in_the_order_of_keys",
+        },
+    ),
+    "keeps the shard": (
+        _memory(outbox=KeepsTheShard),
+        {
+            "test_a_failed_event_waits_and_holds_up_its_key",
+            "test_a_lease_takes_at_most_its_limit_the_oldest_first",
+            "test_marking_gives_the_shard_back",
+        },
+    ),
+    "marks nothing": (
+        _memory(outbox=MarksNothing),
+        {
+            "test_a_failed_event_waits_and_holds_up_its_key",
+            "test_a_lease_takes_at_most_its_limit_the_oldest_first",
+            "test_a_lease_that_was_lost_marks_nothing",
+            "test_marking_gives_the_shard_back",
+            "test_nothing_to_send_is_no_shipment",
+        },
+    ),
+    "retries at once": (
+        _memory(outbox=RetriesAtOnce),
+        {
+            "test_a_failed_event_waits_and_holds_up_its_key",
+        },
+    ),
+    "wakes the dead": (
+        _memory(outbox=WakesTheDead),
+        {
+            "test_a_dead_event_holds_up_its_key_alone",
+        },
+    ),
+    "passes by": (
+        _memory(outbox=PassesBy),
+        {
+            "test_a_dead_event_holds_up_its_key_alone",
+            "test_a_failed_event_waits_and_holds_up_its_key",
+        },
+    ),
+    "no end of a shipment": (
+        _memory(outbox=NoEndOfAShipment),
+        {
+            "test_a_lease_takes_at_most_its_limit_the_oldest_first",
+        },
+    ),
+    "newest leave first": (
+        _memory(outbox=NewestLeaveFirst),
+        {
+            "test_a_failed_event_waits_and_holds_up_its_key",
+            "test_a_lease_takes_at_most_its_limit_the_oldest_first",
+            "test_shipments_hold_everything_once_in_the_order_of_keys",
+        },
+    ),
+    "looks, then leases": (
+        _memory(outbox=LooksThenLeases),
+        {
+            "test_relays_at_once_share_out_the_shards",
         },
     ),
     "early": (

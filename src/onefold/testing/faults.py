@@ -2,12 +2,14 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
-from onefold.errors import StoreUnavailable
+from onefold.errors import CommitUnknown, StoreUnavailable
 
 __all__ = ["Faults"]
 
@@ -53,7 +55,13 @@ class Faults:
         self._calls = 0
 
     def around(self, port: Any, name: str) -> Any:
-        """*port* behind this network; what opens a transaction passes through."""
+        """
+        *port* behind this network: every call that gives an awaitable can go wrong.
+
+        Of a unit of work these are the begin, which may never arrive, and the commit, whose
+        answer may be cut: `CommitUnknown`, whatever `error` is. A subscription that
+        `subscribe` gives is behind the same network.
+        """
         return _Faulty(port, name, self)
 
     async def call(
@@ -68,11 +76,26 @@ class Faults:
             raise self.error(f"{call} never arrived")
         answer = await method(*args, **named)
         receives = name.endswith(".receive")
-        if not receives and self._happens(self.repeat, f"{call}:repeated"):
+        once = receives or name.endswith(".subscribe")  # who joins twice is another member
+        if not once and self._happens(self.repeat, f"{call}:repeated"):
             answer = await method(*args, **named)
         if self._happens(self.cut, f"{call}:cut"):
             raise self.error(f"the answer of {call} was lost")
         return self._mixed(call, answer) if receives else answer
+
+    @asynccontextmanager
+    async def transaction(self, name: str, transaction: Any) -> AsyncIterator[Any]:
+        """One transaction over the network, its begin and its commit."""
+        self._calls += 1
+        call = f"{name}#{self._calls}"
+        if self._happens(self.delay, f"{call}:delayed"):
+            await self.sleep(self._random.random() * self.delay_s)
+        if self._happens(self.lose, f"{call}:lost"):
+            raise self.error(f"{call} never arrived")
+        async with transaction as begun:
+            yield begun
+        if self._happens(self.cut, f"{call}.commit:cut"):
+            raise CommitUnknown(f"the answer of {call}'s commit was lost")
 
     def _mixed(self, call: str, received: Sequence[Any]) -> Sequence[Any]:
         messages = list(received)
@@ -98,10 +121,39 @@ class _Faulty:
 
     def __getattr__(self, attribute: str) -> Any:
         found = getattr(self._inner, attribute)
-        if not inspect.iscoroutinefunction(found):
+        if not callable(found):
             return found
+        name, faults = f"{self._name}.{attribute}", self._faults
 
-        async def call(*args: Any, **named: Any) -> Any:
-            return await self._faults.call(f"{self._name}.{attribute}", found, *args, **named)
+        async def call(method: Callable[..., Awaitable[Any]], *args: Any, **named: Any) -> Any:
+            answer = await faults.call(name, method, *args, **named)
+            return faults.around(answer, self._name) if attribute == "subscribe" else answer
 
-        return call
+        if inspect.iscoroutinefunction(found):
+            return partial(call, found)
+
+        def maybe(*args: Any, **named: Any) -> Any:  # those of redis-py and `Mortal` are plain
+            given = found(*args, **named)
+            if attribute == "begin" and hasattr(given, "__aenter__"):
+                return faults.transaction(name, given)
+            if not inspect.isawaitable(given):
+                return given
+            return call(_Begun(found, given).again, *args, **named)
+
+        return maybe
+
+
+class _Begun:
+    """A call that was made to see what it gives: awaited first, and made anew after that."""
+
+    def __init__(self, found: Callable[..., Any], given: Awaitable[Any]) -> None:
+        self._found = found
+        self._given: list[Awaitable[Any]] = [given]
+
+    async def again(self, *args: Any, **named: Any) -> Any:
+        return await (self._given.pop() if self._given else self._found(*args, **named))
+
+    def __del__(self) -> None:
+        for given in self._given:
+            if inspect.iscoroutine(given):
+                given.close()  # the request was lost: it is never begun

@@ -53,13 +53,14 @@ class Crash(_Explorer):
     """The fixture `crash`: dies everywhere, and fails with a report."""
 
     async def __call__(
-        self, make: "Make", *, deaths: int = 1, messages: int | None = None
+        self, make: "Make", *, deaths: int = 1, messages: int | None = None, at_once: int = 1
     ) -> "Explored":
         """`crash.explorer.explore`, then `verify`; with `--onefold-exhaustive` two deaths."""
         from onefold.testing.crash.explorer import explore  # noqa: PLC0415 (only when used)
 
         deaths = max(deaths, 2) if self.exhaustive else deaths
-        found = await explore(make, deaths=deaths, messages=messages, **self._replay)
+        how = {"messages": messages, "at_once": at_once, **self._replay}
+        found = await explore(make, deaths=deaths, **how)
         found.verify()
         return found
 

@@ -1,6 +1,7 @@
 """A transaction around a test of SQLAlchemy code, in which that code may really commit."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -8,7 +9,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-__all__ = ["rolled_back", "rolled_back_async", "unsynced"]
+__all__ = ["rolled_back", "rolled_back_async", "threadless", "unsynced"]
 
 
 @contextmanager
@@ -82,3 +83,53 @@ def unsynced(engine: Engine | AsyncEngine) -> Iterator[None]:
         yield
     finally:
         event.remove(target, "connect", hurry)
+
+
+@contextmanager
+def threadless(engine: Engine | AsyncEngine) -> Iterator[None]:
+    """
+    Let SQLite work in the event loop's own thread on connections that are opened in the block.
+
+    Two hops between threads a statement are most of what exploring a database costs. Other
+    databases take no notice. Limit: who waits for another connection's lock blocks the loop,
+    and so both of them, for as long as the engine's `timeout`.
+    """
+    target = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+
+    def stay(_dialect: object, _record: object, _args: object, named: dict[str, Any]) -> None:
+        if target.dialect.driver == "aiosqlite":
+            named["async_creator_fn"] = _open_here
+
+    event.listen(target, "do_connect", stay)
+    try:
+        yield
+    finally:
+        event.remove(target, "do_connect", stay)
+
+
+def _open_here(database: str, **named: Any) -> Any:
+    import sqlite3  # noqa: PLC0415 (with the driver)
+
+    import aiosqlite  # noqa: PLC0415 (only for who uses it)
+
+    class Here(aiosqlite.Connection):
+        """Never starts its thread: what it would be handed is done at once."""
+
+        def __init__(self) -> None:
+            super().__init__(lambda: sqlite3.connect(database, **named), iter_chunk_size=64)
+            self._tx: Any = _AtOnce()
+
+        def __await__(self) -> Any:
+            return self._connect().__await__()
+
+    return Here()
+
+
+class _AtOnce:
+    """The queue to a thread, with nobody at its other end."""
+
+    def put_nowait(self, order: tuple[asyncio.Future[Any] | None, Callable[[], Any]]) -> None:
+        future, work = order
+        result = work()  # what it raises is raised to the same caller
+        if future is not None:
+            future.set_result(result)

@@ -1,12 +1,17 @@
 """A bad network around any port, the same for the same seed."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
 
-from onefold.errors import StoreUnavailable
+from onefold.adapters.memory.transport import MemoryTransport
+from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork
+from onefold.errors import CommitUnknown, StoreUnavailable
+from onefold.ports.transport import Outgoing
 from onefold.testing.clock import ManualClock
+from onefold.testing.crash.points import Mortal, Reaper
 from onefold.testing.faults import Faults
 
 
@@ -98,3 +103,51 @@ async def test_faults_end() -> None:
             await faulty.send()
 
     assert await faulty.send() == 1
+
+
+async def test_a_port_whose_calls_are_plain_functions_is_faulty_too() -> None:
+    """As those of redis-py; and what the crash explorer wraps is no other than what it wraps."""
+
+    class Plain:
+        def __init__(self, post: Post) -> None:
+            self._post, self.mortal = post, Mortal(post, Reaper(), "post").send
+
+        def send(self) -> Awaitable[int]:
+            return self._post.send()
+
+    lost, twice = Post(), Post()
+    for name in ("send", "mortal"):
+        with pytest.raises(StoreUnavailable):
+            await getattr(Faults(lose=1).around(Plain(lost), "post"), name)()
+        await getattr(Faults(repeat=1).around(Plain(twice), "post"), name)()
+
+    assert (lost.arrived, twice.arrived) == (0, 4)
+
+
+async def test_a_transaction_may_never_begin_or_its_commit_be_in_doubt() -> None:
+    """Nothing was written in the one case; in the other it was, and nobody heard."""
+    uow = MemoryUnitOfWork()
+
+    async def write(faults: Faults, name: str) -> None:
+        async with faults.around(uow, "uow").begin() as tx:
+            tx.records[name] = 1
+
+    with pytest.raises(StoreUnavailable):
+        await write(Faults(lose=1), "lost")
+    with pytest.raises(CommitUnknown):
+        await write(Faults(cut=1), "cut")
+
+    assert set(uow.committed.records) == {"cut"}
+
+
+async def test_a_subscription_is_behind_the_same_network() -> None:
+    """Whoever wraps a transport need not think of it."""
+    faults = Faults(repeat=1)
+    transport = MemoryTransport()
+    await transport.publish([Outgoing(topic="t", key=b"k", value=b"v")])
+
+    subscription = await faults.around(transport, "broker").subscribe("g", ["t"])
+    received = await subscription.receive(max_messages=9, wait_s=1)
+
+    assert [message.value for message in received] == [b"v", b"v"]
+    assert "broker.receive#2:repeated" in faults.done, faults.done

@@ -16,6 +16,7 @@ from onefold.testing.contracts.deadlines import DeadlinesContract
 from onefold.testing.contracts.guard import GuardContract
 from onefold.testing.contracts.inbox import InboxContract
 from onefold.testing.contracts.outbox import OutboxContract
+from onefold.testing.contracts.sinks import Receiver, SinkContract, SinkFeatures
 from onefold.testing.contracts.stores import (
     Contract,
     Effects,
@@ -39,7 +40,10 @@ __all__ = [
     "InboxContract",
     "InsertNewContract",
     "OutboxContract",
+    "Receiver",
     "RecordEffects",
+    "SinkContract",
+    "SinkFeatures",
     "SqlReadContract",
     "Stores",
     "TableEffects",

@@ -10,7 +10,9 @@ import asyncio
 import inspect
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 
 from onefold.testing.crash.invariants import Broken, Effect, judged
@@ -116,6 +118,7 @@ async def explore(
     messages: int | None = None,
     replay: str | None = None,
     replay_line: str = "explore(…, replay={!r})",
+    at_once: int = 1,
 ) -> Explored:
     """
     Die at every boundary of the scenario's run, and restart after each.
@@ -127,6 +130,9 @@ async def explore(
             called with smaller ones, and the smallest that still fails is reported.
         replay: Only this run, as its report named it.
         replay_line: How a report tells to replay, `{!r}` for the run's name.
+        at_once: How many worlds side by side, each in a thread and an event loop of its own:
+            for real servers, where a death costs waiting. `make` must then share nothing
+            between worlds but the servers.
 
     Returns:
         Every death by name, and for those after which a promise was broken, the report.
@@ -138,9 +144,9 @@ async def explore(
     if replay is not None:
         fates, _, size = replay.partition(_OF)
         return await _replayed(_Search(make, int(size) if size else messages, replay_line), fates)
-    found = await _explored(_Search(make, messages, replay_line), deaths)
+    found = await _explored(_Search(make, messages, replay_line, at_once), deaths)
     for fewer in range(1, messages or 1) if found.broken else ():
-        smaller = await _explored(_Search(make, fewer, replay_line), deaths)
+        smaller = await _explored(_Search(make, fewer, replay_line, at_once), deaths)
         if smaller.broken:
             return smaller
     return found
@@ -156,6 +162,7 @@ async def _explored(search: "_Search", deaths: int) -> Explored:
     found = search.found
     with collected() as found.marks:
         healthy = await search.run(())
+        found.runs += 1
         if healthy.broken:
             raise AssertionError(search.failure("nothing dies", healthy))
         search.whole = healthy.state
@@ -175,24 +182,41 @@ class _Run:
 class _Search:
     """One exploration: makes worlds and runs lines of processes over them."""
 
-    def __init__(self, make: Make, messages: int | None, replay_line: str) -> None:
+    def __init__(
+        self, make: Make, messages: int | None, replay_line: str, at_once: int = 1
+    ) -> None:
         self._make, self._messages, self._replay_line = make, messages, replay_line
+        self._at_once = at_once
         self.found = Explored()
         self.whole: Mapping[str, object] = {}
 
     async def deepen(self, fates: tuple[str, ...], passed: Sequence[str], deaths: int) -> None:
         """Let one process more die, at each of the boundaries that it passed."""
-        for fate in dict.fromkeys(passed):
-            line = (*fates, fate)
-            run = await self.record(line)
+        lines = [(*fates, fate) for fate in dict.fromkeys(passed)]
+        runs = await self._side_by_side(lines) if self._at_once > 1 else {}
+        for line in lines:
+            run = await self.record(line, runs.get(line))
             # What one death breaks need not be shown again by two.
             if deaths > len(line) and not run.broken:
                 await self.deepen(line, run.passed, deaths)
 
-    async def record(self, fates: tuple[str, ...]) -> _Run:
-        """Make one run, and keep what it broke."""
-        run = await self.run(fates)
+    async def _side_by_side(
+        self, lines: Sequence[tuple[str, ...]]
+    ) -> Mapping[tuple[str, ...], _Run]:
+        """Make these runs, so many at once, in threads that know the marks of this one."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(self._at_once) as threads:
+            runs = [
+                loop.run_in_executor(threads, copy_context().run, asyncio.run, self.run(line))
+                for line in lines
+            ]
+            return dict(zip(lines, await asyncio.gather(*runs), strict=True))
+
+    async def record(self, fates: tuple[str, ...], run: _Run | None = None) -> _Run:
+        """Make one run, if it was not made, and keep what it broke."""
+        run = run or await self.run(fates)
         name = _THEN.join(fates)
+        self.found.runs += 1
         self.found.deaths.append(name)
         if run.broken:
             self.found.broken[name] = self.failure(name, run)
@@ -212,7 +236,6 @@ class _Search:
 
     async def run(self, fates: tuple[str, ...]) -> _Run:
         """A fresh world; a process for each fate, one that lives, one after the leases."""
-        self.found.runs += 1
         async with self._world() as scenario:
             broken, reaper = await _line(scenario, fates)
             if scenario.expire is not None and not broken:

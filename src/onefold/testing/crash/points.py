@@ -11,6 +11,7 @@ another one do all the work, and then lets it go on.
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,7 +123,10 @@ class Mortal:
             given = found(*args, **named)
             return self._passed(attribute, given) if inspect.isawaitable(given) else given
 
-        return call
+        async def begun(*args: Any, **named: Any) -> Any:  # as plain to see as what it wraps
+            return await call(*args, **named)
+
+        return begun if inspect.iscoroutinefunction(found) else call
 
     async def _passed(self, attribute: str, work: Awaitable[Any]) -> Any:
         name = self._reaper.number(f"{self._name}.{attribute}")
@@ -195,42 +199,83 @@ def deadly_statements(engine: Any, reaper: Reaper, name: str = "sql") -> Iterato
 
     Deaths are named `sql.insert#2:after`; `sql.commit#1:after` is a commit whose answer
     nobody heard. A ROLLBACK is none: for a dead client the database says it by itself.
+    Processes that share an engine, as one that is stalled and one that overtakes it, each
+    die of their own statements alone.
 
     Args:
         engine: An `Engine` or `AsyncEngine`.
-        reaper: Of the process that uses it.
+        reaper: Of the process that uses it, in this task and those that it starts.
         name: What the deaths are called after.
     """
     target = getattr(engine, "sync_engine", engine)
-    dialect = target.dialect
-    calls: list[str] = []
-
-    def passing(word: str) -> None:
-        calls.append(reaper.number(f"{name}.{word}"))
-        reaper.strike(f"{calls[-1]}:before")
-
-    def before(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if (word := _word(statement)) not in _HARMLESS:
-            passing(word)
-
-    def after(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if _word(statement) not in _HARMLESS:
-            reaper.strike(f"{calls[-1]}:after")
-
-    def commit(connection: Any) -> None:  # where the driver commits, there is no statement
-        passing("commit")
-        type(dialect).do_commit(dialect, connection)
-        reaper.strike(f"{calls[-1]}:after")
-
-    event.listen(target, "before_cursor_execute", before)
-    event.listen(target, "after_cursor_execute", after)
-    dialect.do_commit = commit
+    watch = _watched.get(target) or _Watch(target)
+    token = _at_work.set(reaper)
+    watch.add(reaper, name)
     try:
         yield
     finally:
-        del dialect.do_commit
-        event.remove(target, "before_cursor_execute", before)
-        event.remove(target, "after_cursor_execute", after)
+        watch.remove(reaper)
+        _at_work.reset(token)
+
+
+_at_work: ContextVar[Reaper | None] = ContextVar("onefold_at_work", default=None)
+_statement: ContextVar[str] = ContextVar("onefold_statement", default="")
+_watched: dict[Any, "_Watch"] = {}
+
+
+class _Watch:
+    """One engine's listeners, for as long as a process is watched on it."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._names: dict[int, str] = {}  # by the identity of the reaper
+        self._only: list[Reaper] = []
+
+    def add(self, reaper: Reaper, name: str) -> None:
+        if not self._only:
+            _watched[self._engine] = self
+            event.listen(self._engine, "before_cursor_execute", self._before)
+            event.listen(self._engine, "after_cursor_execute", self._after)
+            self._engine.dialect.do_commit = self._commit
+        self._only.append(reaper)
+        self._names[id(reaper)] = name
+
+    def remove(self, reaper: Reaper) -> None:
+        self._only.remove(reaper)
+        del self._names[id(reaper)]
+        if not self._only:
+            del _watched[self._engine], self._engine.dialect.do_commit
+            event.remove(self._engine, "before_cursor_execute", self._before)
+            event.remove(self._engine, "after_cursor_execute", self._after)
+
+    def _process(self) -> Reaper | None:
+        """Whose statement it is; a thread that was told nothing belongs to the only one."""
+        reaper = _at_work.get()
+        if reaper is None and len(self._only) == 1:
+            return self._only[0]
+        return reaper if id(reaper) in self._names else None
+
+    def _pass(self, reaper: Reaper, word: str) -> str:
+        name = reaper.number(f"{self._names[id(reaper)]}.{word}")
+        reaper.strike(f"{name}:before")
+        return name
+
+    def _before(self, _c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        reaper, word = self._process(), _word(statement)
+        if reaper is not None and word not in _HARMLESS:
+            _statement.set(self._pass(reaper, word))
+
+    def _after(self, _c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        reaper = self._process()
+        if reaper is not None and _word(statement) not in _HARMLESS:
+            reaper.strike(f"{_statement.get()}:after")
+
+    def _commit(self, connection: Any) -> None:  # where the driver commits there is no statement
+        reaper, dialect = self._process(), self._engine.dialect
+        name = None if reaper is None else self._pass(reaper, "commit")
+        type(dialect).do_commit(dialect, connection)
+        if reaper is not None:
+            reaper.strike(f"{name}:after")
 
 
 _HARMLESS = {"rollback", "pragma"}

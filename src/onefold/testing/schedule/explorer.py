@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from typing import Any
 from onefold.testing.crash.explorer import Make, Scenario
 from onefold.testing.crash.invariants import Broken
 from onefold.testing.crash.points import Reaper
-from onefold.testing.crash.report import Failure
+from onefold.testing.crash.report import Failure, difference
 from onefold.testing.marks import collected
 from onefold.testing.schedule.loop import Label, ScheduleLoop, turn
 from onefold.testing.schedule.strategies import ByChance, Everything, Pruned, Replayed
@@ -153,7 +153,17 @@ class Schedules:
             raise AssertionError(f"schedule {self.runs} broke a promise\n{self.failure}")
 
 
-Run = Callable[[Schedule], Awaitable[None]]
+Run = Callable[..., Awaitable[None]]  # of a Schedule, and of a number of messages if asked
+
+_OF = " @"  # between the schedule and the number of messages
+
+
+class BrokenPromises(AssertionError):
+    """What did not hold after a run, and how its durable state differs from a whole one's."""
+
+    def __init__(self, broken: Sequence[Broken], lines: Sequence[str]) -> None:
+        super().__init__("; ".join(map(str, broken)))
+        self.broken, self.lines = broken, lines
 
 
 def explore_schedules(
@@ -163,6 +173,7 @@ def explore_schedules(
     seed: object = 0,
     exhaustive: bool = False,
     switches: int | None = None,
+    messages: int | None = None,
     replay: str | None = None,
     replay_line: str = "explore_schedules(…, replay={!r})",
 ) -> Schedules:
@@ -176,16 +187,33 @@ def explore_schedules(
         exhaustive: All schedules instead, each once; see `strategies.Everything`.
         switches: With `exhaustive`, only those with at most so many switches away from a
             worker that could go on. Two or three find nearly everything.
+        messages: When given, the scenario is called with this number too; after a failure it
+            is searched with smaller ones, and the smallest that still fails is reported.
         replay: Only this schedule, as its report named it.
         replay_line: How a report tells to replay, `{!r}` for the schedule.
     """
-    search = _Search(scenario, replay_line)
-    with collected() as search.found.marks:
-        if replay is not None:
-            return _alone(lambda: search.replayed(replay))
+    if replay is not None:
+        choices, _, size = replay.partition(_OF)
+        again = _Search(scenario, replay_line, int(size) if size else messages)
+        return _collected(again, lambda: again.replayed(choices))
+
+    def searched(number: int | None) -> Schedules:
+        search = _Search(scenario, replay_line, number)
         if exhaustive:
-            return _alone(lambda: search.all(runs, switches))
-        return _alone(lambda: search.by_chance(runs, seed))
+            return _collected(search, lambda: search.all(runs, switches))
+        return _collected(search, lambda: search.by_chance(runs, seed))
+
+    found = searched(messages)
+    for fewer in range(1, messages or 1) if found.failure is not None else ():
+        smaller = searched(fewer)
+        if smaller.failure is not None:
+            return smaller
+    return found
+
+
+def _collected(search: "_Search", run: Callable[[], Schedules]) -> Schedules:
+    with collected() as search.found.marks:
+        return _alone(run)
 
 
 def _alone(search: Callable[[], Schedules]) -> Schedules:
@@ -201,8 +229,8 @@ def _alone(search: Callable[[], Schedules]) -> Schedules:
 class _Search:
     """One exploration of schedules."""
 
-    def __init__(self, scenario: Run, replay_line: str) -> None:
-        self._scenario, self._replay_line = scenario, replay_line
+    def __init__(self, scenario: Run, replay_line: str, messages: int | None) -> None:
+        self._scenario, self._replay_line, self._messages = scenario, replay_line, messages
         self.found = Schedules()
 
     def by_chance(self, runs: int, seed: object) -> Schedules:
@@ -244,7 +272,8 @@ class _Search:
         """What went wrong under this strategy, if anything."""
         loop = ScheduleLoop(strategy)
         try:
-            loop.run(self._scenario(Schedule(loop)))  # type: ignore[arg-type]
+            size = () if self._messages is None else (self._messages,)
+            loop.run(self._scenario(Schedule(loop), *size))  # type: ignore[arg-type]
         except Exception as wrong:  # noqa: BLE001 (whatever it is, this schedule provoked it)
             return wrong
         return None
@@ -270,26 +299,37 @@ class _Search:
 
     def _failure(self, choices: Sequence[int], wrong: Exception) -> Failure:
         name = "".join(_DIGITS[choice] for choice in choices).rstrip("0") or "0"
-        promise = "check" if isinstance(wrong, AssertionError) else "raised"
-        detail = str(wrong) if promise == "check" else repr(wrong)
+        broken, lines = _told(wrong)
+        size = "" if self._messages is None else f"{_OF}{self._messages}"
         return Failure(
             how="under schedule",
             fates=name,
-            broken=[Broken(promise, detail)],
-            replay=self._replay_line.format(name),
+            broken=broken,
+            difference=lines,
+            messages=self._messages,
+            replay=self._replay_line.format(f"{name}{size}"),
         )
+
+
+def _told(wrong: Exception) -> tuple[Sequence[Broken], Sequence[str]]:
+    """Which promises it says are broken, and the difference of durable state."""
+    if isinstance(wrong, BrokenPromises):
+        return wrong.broken, wrong.lines
+    if isinstance(wrong, AssertionError):
+        return [Broken("check", str(wrong))], ()
+    return [Broken("raised", repr(wrong))], ()
 
 
 def racing(make: Make, *, workers: int = 2) -> Run:
     """
     A crash `Scenario` as one for schedules: that many of its processes at once, none dies.
 
-    What `Reaper.mortal` wraps is where they meet.
+    What `Reaper.mortal` wraps is where they meet. A report shows how the durable state
+    differs from that which one process alone leaves.
     """
 
-    async def race(schedule: Schedule) -> None:
-        made = make()
-        scenario: Scenario = await made if inspect.isawaitable(made) else made
+    async def race(schedule: Schedule, *messages: int) -> None:
+        scenario = await _made(make, *messages)
         try:
             await schedule.together(*(_worker(scenario, schedule) for _ in range(workers)))
             if scenario.expire is not None:
@@ -297,11 +337,28 @@ def racing(make: Make, *, workers: int = 2) -> Run:
                 await scenario.run(Reaper())
             broken = await scenario.complaints()
             if broken:
-                raise AssertionError("; ".join(map(str, broken)))
+                after = {} if scenario.state is None else await scenario.state()
+                whole = await _whole(make, *messages) if after else {}
+                raise BrokenPromises(broken, difference(whole, after))
         finally:
             await scenario.close()
 
     return race
+
+
+async def _made(make: Make, *messages: int) -> Scenario:
+    made = make(*messages)
+    return await made if inspect.isawaitable(made) else made
+
+
+async def _whole(make: Make, *messages: int) -> Mapping[str, object]:
+    """The durable state that one process leaves which nobody disturbs."""
+    scenario = await _made(make, *messages)
+    try:
+        await scenario.run(Reaper())
+        return {} if scenario.state is None else await scenario.state()
+    finally:
+        await scenario.close()
 
 
 async def _worker(scenario: Scenario, schedule: Schedule) -> None:

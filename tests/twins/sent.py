@@ -1,0 +1,494 @@
+"""Twins for the contract of sinks: one that is right, and one for each way to be wrong."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any, ClassVar
+
+import msgspec
+from tests.twins.gallery import gallery
+
+from onefold.adapters.sinks.posting import classified
+from onefold.adapters.sinks.reading import opened, read
+from onefold.errors import FieldProblem, InvalidInput
+from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+from onefold.testing.contracts.sinks import (
+    SAID,
+    Arrival,
+    SinkContract,
+    SinkFeatures,
+    Trouble,
+)
+
+_TOKEN = "a-token-of-ada"
+_STATUS: Mapping[Trouble | None, int] = {
+    None: 200,
+    Trouble.BUSY: 503,
+    Trouble.CROWDED: 429,
+    Trouble.REFUSES: 400,
+    Trouble.LOCKED_OUT: 401,
+    Trouble.CLOSED_DOWN: 410,
+}
+
+
+@dataclass
+class Answer:
+    """What the box says."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str = SAID
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where to."""
+
+    path: str
+
+
+class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """With what."""
+
+    token: str
+
+
+class Sink:
+    """The correct one: posts into a box in memory, which keeps one parcel an id."""
+
+    profiles: ClassVar[frozenset[str]] = frozenset({"full", "no_size", "result_only"})
+
+    def __init__(
+        self, config: Mapping[str, Any], secrets: Mapping[str, Any], *, box: "Box"
+    ) -> None:
+        read(config, Config, "config")
+        self._token = read(secrets, Secrets, "secrets").token
+        self.box = box
+
+    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+        if isinstance(held := self.gate(parcel), Outcome):
+            return held
+        try:
+            answer = await _in_turns(self.post(parcel))
+        except TimeoutError:
+            return self.timed_out()
+        except ConnectionResetError:
+            return self.cut()
+        except ConnectionRefusedError:
+            return Outcome(Kind.RETRY, "connect")
+        return self.means(answer, now)
+
+    def gate(self, parcel: Parcel) -> Any:
+        found = opened(parcel)
+        if isinstance(found, Outcome):
+            return found
+        profile = found[0].schema.split(".")[1]
+        return None if profile in self.profiles else Outcome(Kind.HELD, "profile")
+
+    async def post(self, parcel: Parcel) -> Answer:
+        return await self.box.post(parcel.message_id, parcel.body)
+
+    def timed_out(self) -> Outcome:
+        return Outcome(Kind.RETRY, "timeout")
+
+    def cut(self) -> Outcome:
+        return Outcome(Kind.RETRY, "connection")
+
+    def means(self, answer: Answer, now: datetime) -> Outcome:
+        return classified(answer.status, answer.headers, now=now)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass
+class Box:
+    """The receiver: keeps what it takes, and misbehaves as it is told."""
+
+    kind: type[Sink] = Sink
+    took: list[Arrival] = field(default_factory=list)
+    playing: Trouble | None = None
+    config: dict[str, Any] = field(default_factory=lambda: {"path": "/box"})
+    secrets: dict[str, Any] = field(default_factory=lambda: {"token": _TOKEN})
+
+    @property
+    def features(self) -> SinkFeatures:
+        return SinkFeatures(once=True, profiles=self.kind.profiles, troubles=frozenset(Trouble))
+
+    @property
+    def factory(self) -> Any:
+        return partial(self.kind, box=self)
+
+    async def arrived(self) -> list[Arrival]:
+        return list(self.took)
+
+    async def trouble(self, kind: Trouble | None) -> None:
+        self.playing = kind
+
+    async def post(self, id_: str, body: bytes) -> Answer:
+        await asyncio.sleep(0)
+        if self.playing is Trouble.AWAY:
+            raise ConnectionRefusedError
+        if self.playing in {None, Trouble.DEAF, Trouble.SILENT}:
+            self.take(id_, body)
+        await asyncio.sleep(0)
+        if self.playing is Trouble.DEAF:
+            raise ConnectionResetError
+        if self.playing is Trouble.SILENT:
+            await asyncio.Event().wait()
+        headers = {"retry-after": "60"} if self.playing is Trouble.CROWDED else {}
+        return Answer(_STATUS[self.playing], headers)
+
+    def take(self, id_: str, body: bytes) -> None:
+        if id_ not in {one.id for one in self.took}:
+            self.took.append(Arrival(id_, body))
+
+
+async def _in_turns(work: Coroutine[Any, Any, Answer], turns: int = 50) -> Answer:
+    """What *work* gives within so many turns of the loop: a timeout that no load makes shorter."""
+    task = asyncio.ensure_future(work)
+    try:
+        for _ in range(turns):
+            if task.done():
+                return await task
+            await asyncio.sleep(0)
+    finally:
+        task.cancel()
+    raise TimeoutError
+
+
+class NoGate(Sink):
+    """Sends whatever it is given."""
+
+    def gate(self, parcel: Parcel) -> Any:
+        return None
+
+
+class GuessesTheModel(Sink):
+    """Declares one model, and sends the others too."""
+
+    profiles = frozenset({"full"})
+
+    def gate(self, parcel: Parcel) -> Any:
+        found = opened(parcel)
+        return found if isinstance(found, Outcome) else None
+
+
+class NewIdEachAttempt(Sink):
+    """An id for each attempt: no receiver can tell a repeat."""
+
+    _numbers = count()
+
+    async def post(self, parcel: Parcel) -> Answer:
+        return await self.box.post(f"{parcel.message_id}-{next(self._numbers)}", parcel.body)
+
+
+class AttemptInTheBody(Sink):
+    """Says in the body which attempt it is."""
+
+    async def post(self, parcel: Parcel) -> Answer:
+        body = parcel.body if parcel.attempt == 1 else parcel.body + b" "
+        self.box.took = [one for one in self.box.took if one.id != parcel.message_id]
+        return await self.box.post(parcel.message_id, body)
+
+
+class SentTwice(Sink):
+    """Puts it there anew at every attempt, although it could tell."""
+
+    async def post(self, parcel: Parcel) -> Answer:
+        there = [one for one in self.box.took if one.id == parcel.message_id]
+        answer = await self.box.post(parcel.message_id, parcel.body)
+        self.box.took += there
+        return answer
+
+
+class OnePlaceForAll(Sink):
+    """Each delivery replaces the one before."""
+
+    async def post(self, parcel: Parcel) -> Answer:
+        answer = await self.box.post(parcel.message_id, parcel.body)
+        self.box.took = [one for one in self.box.took if one.id == parcel.message_id]
+        return answer
+
+
+class MixedUp(Sink):
+    """Keeps the parcel in itself: side by side, one is sent under the other's id."""
+
+    async def post(self, parcel: Parcel) -> Answer:
+        self._now = parcel
+        await asyncio.sleep(0)
+        return await self.box.post(parcel.message_id, self._now.body)
+
+
+class WritesInTwo(Sink):
+    """Half of it is there before the other half."""
+
+    async def post(self, parcel: Parcel) -> Answer:
+        if self.box.playing is None:
+            half = Arrival(parcel.message_id, parcel.body[:50])
+            self.box.took.append(half)
+            await asyncio.sleep(0)
+            self.box.took.remove(half)
+        return await self.box.post(parcel.message_id, parcel.body)
+
+
+class TimeoutIsDelivered(Sink):
+    """It was sent, was it not?"""
+
+    def timed_out(self) -> Outcome:
+        return Outcome(Kind.DELIVERED, "sent")
+
+
+class NoTimeout(Sink):
+    """Waits as long as the receiver likes."""
+
+    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+        if isinstance(held := self.gate(parcel), Outcome):
+            return held
+        try:
+            return self.means(await self.post(parcel), now)
+        except ConnectionError:
+            return self.cut()
+
+
+class LostAnswerIsFinal(Sink):
+    """What is unknown is taken for failed."""
+
+    def cut(self) -> Outcome:
+        return Outcome(Kind.PERMANENT, "connection")
+
+
+class RaisesWhenNobodyIsThere(Sink):
+    """An exception instead of an outcome."""
+
+    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+        if self.box.playing is Trouble.AWAY:
+            raise ConnectionRefusedError
+        return await super().send(parcel, now=now)
+
+
+class _Judges(Sink):
+    """Takes one status for something else."""
+
+    status: ClassVar[int]
+
+    def wrong(self, right: Outcome) -> Outcome:
+        raise NotImplementedError
+
+    def means(self, answer: Answer, now: datetime) -> Outcome:
+        right = super().means(answer, now)
+        return self.wrong(right) if answer.status == self.status else right
+
+
+class BusyIsFinal(_Judges):
+    """Gives up at the first 503."""
+
+    status = 503
+
+    def wrong(self, right: Outcome) -> Outcome:
+        return replace(right, kind=Kind.PERMANENT)
+
+
+class DeafToRetryAfter(_Judges):
+    """Comes again when it likes."""
+
+    status = 429
+
+    def wrong(self, right: Outcome) -> Outcome:
+        return replace(right, retry_after=timedelta(seconds=1))
+
+
+class RefusalTriedAgain(_Judges):
+    """Sends for ever what will never be taken."""
+
+    status = 400
+
+    def wrong(self, right: Outcome) -> Outcome:
+        return replace(right, kind=Kind.RETRY)
+
+
+class HammersWithAWrongKey(_Judges):
+    """Goes on with credentials that are refused."""
+
+    status = 401
+
+    def wrong(self, right: Outcome) -> Outcome:
+        return replace(right, toll=Toll.NONE)
+
+
+class CallsTheDead(_Judges):
+    """Goes on calling whoever is gone."""
+
+    status = 410
+
+    def wrong(self, right: Outcome) -> Outcome:
+        return replace(right, toll=Toll.PAUSE)
+
+
+class QuotesTheAnswer(Sink):
+    """Tells why in the receiver's own words."""
+
+    def means(self, answer: Answer, now: datetime) -> Outcome:
+        return replace(super().means(answer, now), reason=answer.text)
+
+
+class LogsItsHeaders(Sink):
+    """A line at DEBUG, with the token."""
+
+    async def post(self, parcel: Parcel) -> Answer:
+        logging.getLogger("twin").debug("authorization: Bearer %s", self._token)
+        return await super().post(parcel)
+
+
+class ShowsItself(Sink):
+    """Its `repr` holds its token."""
+
+    def __repr__(self) -> str:
+        return f"Sink(token={self._token})"
+
+
+class TakesAnyOption(Sink):
+    """A misspelt option is silently nothing."""
+
+    def __init__(self, config: Mapping[str, Any], secrets: Mapping[str, Any], *, box: Box) -> None:
+        known = {name: value for name, value in config.items() if name == "path"}
+        super().__init__(known, secrets, box=box)
+
+
+class QuotesTheConfiguration(Sink):
+    """Says what was wrong, secret included."""
+
+    def __init__(self, config: Mapping[str, Any], secrets: Mapping[str, Any], *, box: Box) -> None:
+        try:
+            super().__init__(config, secrets, box=box)
+        except InvalidInput:
+            told = f"cannot use {config} with {secrets}"
+            raise InvalidInput([FieldProblem("config", "config", told)]) from None
+
+
+class ClosesOnce(Sink):
+    """Fails when it is closed again."""
+
+    closed = False
+
+    async def aclose(self) -> None:
+        if self.closed:
+            raise RuntimeError("closed")
+        self.closed = True
+
+
+_TOLD = {"test_no_outcome_tells_what_the_receiver_said", "test_no_secret_is_told"}
+_TRIED_TWICE = {
+    "test_nobody_there_is_tried_again",
+    "test_busy_is_tried_again",
+    "test_a_crowded_receiver_is_left_alone_as_long_as_it_asks",
+    "test_a_refusal_is_final",
+    "test_refused_credentials_pause_the_destination",
+    "test_a_receiver_that_is_gone_is_given_up",
+    "test_a_lost_answer_is_tried_again",
+    "test_a_silent_receiver_takes_the_timeout_and_no_more",
+}
+
+# Each twin, and the cases that catch it; all others pass.
+SINKS: Mapping[type[Sink], set[str]] = {
+    Sink: set(),
+    NoGate: {"test_what_is_no_published_payload_goes_nowhere"},
+    GuessesTheModel: {"test_another_model_is_held"},
+    NewIdEachAttempt: {
+        "test_an_attempt_sends_the_same_id_and_bytes",
+        "test_a_published_payload_arrives",
+        "test_many_at_once_are_each_itself",
+        "test_given_up_anywhere_nothing_is_torn",
+        "test_sent_again_it_is_there_once",
+    }
+    | _TRIED_TWICE,
+    AttemptInTheBody: {
+        "test_an_attempt_sends_the_same_id_and_bytes",
+        "test_given_up_anywhere_nothing_is_torn",
+    }
+    | _TRIED_TWICE,
+    SentTwice: {"test_sent_again_it_is_there_once"},
+    OnePlaceForAll: {"test_a_published_payload_arrives", "test_many_at_once_are_each_itself"},
+    MixedUp: {"test_many_at_once_are_each_itself"},
+    WritesInTwo: {"test_given_up_anywhere_nothing_is_torn"},
+    TimeoutIsDelivered: {"test_a_silent_receiver_takes_the_timeout_and_no_more"},
+    NoTimeout: {"test_a_silent_receiver_takes_the_timeout_and_no_more"} | _TOLD,
+    LostAnswerIsFinal: {"test_a_lost_answer_is_tried_again"},
+    RaisesWhenNobodyIsThere: {"test_nobody_there_is_tried_again"} | _TOLD,
+    BusyIsFinal: {"test_busy_is_tried_again"},
+    DeafToRetryAfter: {"test_a_crowded_receiver_is_left_alone_as_long_as_it_asks"},
+    RefusalTriedAgain: {"test_a_refusal_is_final"},
+    HammersWithAWrongKey: {"test_refused_credentials_pause_the_destination"},
+    CallsTheDead: {"test_a_receiver_that_is_gone_is_given_up"},
+    QuotesTheAnswer: {"test_no_outcome_tells_what_the_receiver_said"},
+    LogsItsHeaders: {"test_no_secret_is_told"},
+    ShowsItself: {"test_no_secret_is_told"},
+    TakesAnyOption: {"test_a_wrong_configuration_makes_no_sink"},
+    QuotesTheConfiguration: {"test_a_wrong_configuration_makes_no_sink"},
+    ClosesOnce: {"test_closing_is_harmless"},
+}
+
+
+class TwinContract(SinkContract):
+    """The contract, less patient: nothing here leaves the process."""
+
+    patience_s = 1.0
+
+
+TwinContract.__test__ = False
+
+
+@asynccontextmanager
+async def box(kind: type[Sink] = Sink) -> AsyncIterator[Box]:
+    """A fresh box, for sinks of that kind."""
+    yield Box(kind)
+
+
+@gallery.breaks(
+    "sends whatever it is given, published payload or not",
+    TwinContract,
+    says="test_what_is_no_published_payload_goes_nowhere",
+)
+def sink_without_a_gate() -> object:
+    return box(NoGate)
+
+
+@gallery.breaks(
+    "a new id for each attempt: no receiver can tell a repeat",
+    TwinContract,
+    says="test_an_attempt_sends_the_same_id_and_bytes",
+)
+def new_id_each_attempt() -> object:
+    return box(NewIdEachAttempt)
+
+
+@gallery.breaks(
+    "a timeout is taken for delivered",
+    TwinContract,
+    says="test_a_silent_receiver_takes_the_timeout_and_no_more",
+)
+def timeout_is_delivered() -> object:
+    return box(TimeoutIsDelivered)
+
+
+@gallery.breaks(
+    "writes in two: half a body is there when its process dies",
+    TwinContract,
+    says="test_given_up_anywhere_nothing_is_torn",
+)
+def torn_delivery() -> object:
+    return box(WritesInTwo)
+
+
+@gallery.breaks("the token in a line of the log", TwinContract, says="test_no_secret_is_told")
+def token_in_the_log() -> object:
+    return box(LogsItsHeaders)
+
+
+@gallery.breaks("a sink whose receiver keeps one parcel an id", TwinContract)
+def memory_sink() -> object:
+    return box(Sink)
