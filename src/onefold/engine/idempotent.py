@@ -539,7 +539,8 @@ class _Consumer:
         if run.revoked:
             raise run.lost()
         if run.lease is None:
-            await self._note(run)
+            if run.stage is _Stage.OPEN:
+                await self._note(run)
         elif session is not None:
             await self._confirm_inside(run, run.lease, session, result)
         elif run.stage is _Stage.OPEN:
