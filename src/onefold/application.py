@@ -23,6 +23,7 @@ from onefold.core.envelope import Event
 from onefold.engine.consumer import ConsumerSpec
 from onefold.engine.delivery import async_handler
 from onefold.engine.explain import Explained, explain
+from onefold.engine.handlers import check_handler
 from onefold.engine.housekeeping import Keeps, short_keeps
 from onefold.engine.meters import of_lag, of_relay, of_worker
 from onefold.engine.relay import LEASE, Relay, Routes
@@ -98,8 +99,8 @@ class Onefold:
             options: See `ConsumerSpec`.
 
         Raises:
-            InvalidSetting: the name is taken, there is no topic, or the options contradict
-                each other or the transport.
+            InvalidSetting: the name is taken, there is no topic, the handler cannot be called
+                so, or the options contradict each other or the transport.
         """
 
         def register(handler: F) -> F:
@@ -107,6 +108,8 @@ class Onefold:
                 raise InvalidSetting("name", f"there is a consumer {name!r} already")
             if not topics:
                 raise InvalidSetting("topics", f"the consumer {name!r} reads no topic")
+            given = "events" if options.get("batch") else "event"
+            check_handler(handler, name, given, "tx")
             run = async_handler(handler)
             spec = ConsumerSpec(name=name, topics=topics, handler=run, **options)
             spec.check_transport(self.transport.features)

@@ -108,7 +108,7 @@ async def test_an_absent_broker_is_told(cluster: MockCluster, transport: KafkaTr
     cluster.down()
 
     outcomes = await transport.publish(messages("orders", 3, first=1))
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match=f"no Kafka at {cluster.bootstrap}"):
         await transport.subscribe("g", ["orders"])
     cluster.up()
     again = await transport.publish(messages("orders", 3, first=1))
@@ -219,7 +219,8 @@ def _be_patient(member: KafkaSubscription, records: int) -> threading.Event:
 
     All of it is librdkafka's own doing; only the time for which it is asked is longer.
     """
-    fetch, reached = member._fetch, threading.Event()
+    fetch: Any = member._fetch
+    reached = threading.Event()
 
     def patiently(consumer: Any) -> None:
         fetch(consumer if reached.is_set() else Patient(consumer, records, reached))
@@ -259,7 +260,9 @@ async def test_what_is_lost_and_regained_while_fetching_is_delivered(
     cluster: MockCluster,
 ) -> None:
     """What was fetched under the old hold comes again under the new one, and is settled there."""
-    eager = {"partition.assignment.strategy": "range"}  # gives all back, then takes its share
+    eager: dict[str, str | int] = {
+        "partition.assignment.strategy": "range"
+    }  # gives all back, then takes its share
     transport = KafkaTransport(cluster.bootstrap, options=FAST_GROUPS | eager)
     member = await transport.subscribe("g", ["orders"])
     await _holds(1, member)
