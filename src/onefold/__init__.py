@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onefold.application import Onefold
     from onefold.core.envelope import Event
+    from onefold.engine.idempotent import idempotent_consumer
+    from onefold.engine.outcome import Outcome
+    from onefold.engine.spec import Park
     from onefold.errors import OnefoldError
     from onefold.ports.unit_of_work import Transaction, UnitOfWork
     from onefold.settings import Settings
@@ -19,10 +22,13 @@ _HOME = {
     "Onefold": "onefold.application",
     "Installation": "onefold.wiring",
     "OnefoldError": "onefold.errors",
+    "Outcome": "onefold.engine.outcome",
+    "Park": "onefold.engine.spec",
     "Settings": "onefold.settings",
     "Transaction": "onefold.ports.unit_of_work",
     "UnitOfWork": "onefold.ports.unit_of_work",
     "build": "onefold.wiring",
+    "idempotent_consumer": "onefold.engine.idempotent",
 }
 
 __all__ = [
@@ -30,10 +36,13 @@ __all__ = [
     "Installation",
     "Onefold",
     "OnefoldError",
+    "Outcome",
+    "Park",
     "Settings",
     "Transaction",
     "UnitOfWork",
     "build",
+    "idempotent_consumer",
 ]
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
@@ -23,6 +25,7 @@ from onefold.core.envelope import Event
 from onefold.engine.consumer import ConsumerSpec
 from onefold.engine.delivery import async_handler
 from onefold.engine.explain import Explained, explain
+from onefold.engine.handlers import check_handler
 from onefold.engine.housekeeping import Keeps, short_keeps
 from onefold.engine.meters import of_lag, of_relay, of_worker
 from onefold.engine.relay import LEASE, Relay, Routes
@@ -40,6 +43,8 @@ from onefold.wiring_events import (
 )
 
 log = logging.getLogger("onefold.application")
+
+_LEAVE_S = 2.0  # for what can be cancelled to be rolled back and closed
 
 F = TypeVar("F", bound=Callable[..., Any])
 Beside = Callable[[Worker], AbstractAsyncContextManager[object]]
@@ -98,8 +103,8 @@ class Onefold:
             options: See `ConsumerSpec`.
 
         Raises:
-            InvalidSetting: the name is taken, there is no topic, or the options contradict
-                each other or the transport.
+            InvalidSetting: the name is taken, there is no topic, the handler cannot be called
+                so, or the options contradict each other or the transport.
         """
 
         def register(handler: F) -> F:
@@ -107,6 +112,8 @@ class Onefold:
                 raise InvalidSetting("name", f"there is a consumer {name!r} already")
             if not topics:
                 raise InvalidSetting("topics", f"the consumer {name!r} reads no topic")
+            given = "events" if options.get("batch") else "event"
+            check_handler(handler, name, given, "tx")
             run = async_handler(handler)
             spec = ConsumerSpec(name=name, topics=topics, handler=run, **options)
             spec.check_transport(self.transport.features)
@@ -223,6 +230,10 @@ class Onefold:
         """
         Work until SIGINT or SIGTERM, which drains; a second one leaves at once.
 
+        A plain function that still blocks its thread two seconds after that is left behind by
+        ending the process, with 143: a thread cannot be cancelled, and an interpreter waits
+        for it. What it wrote is rolled back, as by any other death.
+
         Args:
             beside: Entered when the schema is there and the loops have begun.
 
@@ -243,7 +254,7 @@ class Onefold:
             await asyncio.wait({draining, leaving}, return_when=asyncio.FIRST_COMPLETED)
             drained = draining.done()
             if not drained:
-                await worker.leave()
+                await _left(worker)
             leaving.cancel()
         return drained
 
@@ -253,6 +264,17 @@ class Onefold:
         if self._bell is not None:
             await self._bell.aclose()
         await self.uow.aclose()
+
+
+async def _left(worker: Worker) -> None:
+    """Leave; if a thread does not let go, as SIGKILL would."""
+    leaving = asyncio.create_task(worker.leave())
+    await asyncio.wait({leaving}, timeout=_LEAVE_S)
+    if not leaving.done():
+        log.warning("leaving a blocked handler behind, of one of: %s", ", ".join(worker.counts()))
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(128 + signal.SIGTERM)
 
 
 def _stop_then_leave(stop: asyncio.Event, leave: asyncio.Event) -> None:

@@ -32,6 +32,14 @@ async def reserve(event, tx):
 """
 
 
+# One that runs in a thread, which nobody can cancel.
+STUCK = (
+    SHOP.replace("async def reserve", "def reserve")
+    .replace("await asyncio.sleep", "__import__('time').sleep")
+    .replace("await tx", "tx")
+)
+
+
 @pytest.fixture
 async def shop(tmp_path: Path) -> Path:
     """A folder with an application, and one order that waits for it."""
@@ -109,3 +117,19 @@ async def test_a_second_signal_leaves_at_once(shop: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert await _ended(process) == 0
     assert _reserved(shop) == ["order-1"]
+
+
+async def test_a_second_signal_leaves_a_thread_behind(shop: Path) -> None:
+    """A handler that blocks its thread for ever keeps no process; nothing of it is committed."""
+    (shop / "shop.py").write_text(STUCK)
+    async with working(shop) as process:
+        assert await _line(process) == "began order-1"
+
+        process.send_signal(signal.SIGTERM)
+        assert "draining" in await _line(process)
+        process.send_signal(signal.SIGTERM)
+        assert "leaving at once" in await _line(process)
+
+        assert "reserve-stock" in await _line(process)
+        assert await _ended(process) == 143
+    assert _reserved(shop) == []

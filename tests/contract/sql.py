@@ -7,6 +7,7 @@ import pytest
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.deadlines import SqlDeadlines
+from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
@@ -25,6 +26,7 @@ async def stores(url: str) -> AsyncIterator[Stores]:
             deadlines=SqlDeadlines(uow),
             effects=await TableEffects.make(uow),
             watermarks=SqlWatermarks(),
+            ledger=SqlLedger(uow),
         )
     finally:
         await uow.aclose()

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from onefold.adapters.memory.ledger import MemoryLedger
 from onefold.adapters.memory.outbox import MemoryOutbox
 from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
 from onefold.adapters.memory.watermarks import MemoryWatermarks
@@ -12,6 +13,7 @@ from onefold.testing.contracts import (
     Contract,
     DeadlinesContract,
     InboxContract,
+    LedgerContract,
     OutboxContract,
     RecordEffects,
     Stores,
@@ -30,6 +32,7 @@ class Memory(Contract):
             deadlines=MemoryDeadlines(uow),
             effects=RecordEffects(),
             watermarks=MemoryWatermarks(),
+            ledger=MemoryLedger(uow),
         )
 
 
@@ -59,3 +62,7 @@ class TestClaims(ClaimsContract):
     @asynccontextmanager
     async def fresh(self) -> AsyncIterator[Deadlines]:
         yield MemoryDeadlines(MemoryUnitOfWork())
+
+
+class TestLedger(Memory, LedgerContract):
+    __test__ = True

@@ -8,6 +8,7 @@ from onefold.testing.contracts import (
     DeadlinesContract,
     InboxContract,
     InsertNewContract,
+    LedgerContract,
     OutboxContract,
     SqlReadContract,
     UnitOfWorkContract,
@@ -48,4 +49,8 @@ class TestSqlRead(OnSqlite, SqlReadContract):
 
 
 class TestWatermarks(OnSqlite, WatermarksContract):
+    __test__ = True
+
+
+class TestLedger(OnSqlite, LedgerContract):
     __test__ = True

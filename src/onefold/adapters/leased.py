@@ -10,6 +10,7 @@ member that was paused beyond its lease can neither read on nor settle, and lear
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,8 @@ from onefold.core.offsets import DonePrefix
 from onefold.core.partitions import quota
 from onefold.errors import IllegalTransition, OnefoldError, Unavailable
 from onefold.ports.transport import Message, Partition, TransportFeatures
+
+_log = logging.getLogger("onefold.leased")
 
 _BEATS_PER_LEASE = 3
 _IDLE_S = 0.02  # asking for messages: at once after some came, then ever more seldom to this
@@ -124,6 +127,7 @@ class LeasedSubscription:
         self._paused: set[Partition] = set()
         self._news = asyncio.Event()
         self._error: OnefoldError | None = None
+        self._broken: BaseException | None = None
         self._beating: asyncio.Task[None] | None = None
         self._turn = 0
         self._closed = False
@@ -137,6 +141,7 @@ class LeasedSubscription:
         """
         await self._beat()
         self._beating = asyncio.create_task(self._keep_beating())
+        self._beating.add_done_callback(self._beats_no_more)
 
     @property
     def features(self) -> TransportFeatures:
@@ -145,6 +150,8 @@ class LeasedSubscription:
     async def receive(self, *, max_messages: int, wait_s: float) -> Sequence[Message]:
         if self._closed:
             raise IllegalTransition("closed", "receive")
+        if self._broken is not None:
+            raise self._broken
         pause_s = 0.001
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
@@ -215,6 +222,17 @@ class LeasedSubscription:
                 self._error = error
                 self.wake()
 
+    def _beats_no_more(self, beating: asyncio.Task[None]) -> None:
+        """
+        A mistake has ended the beating: say so, and read no more under leases that run out.
+
+        What was received may still be settled: the store refuses it once another has the lease.
+        """
+        if not beating.cancelled() and (error := beating.exception()) is not None:
+            _log.error("member %s does not renew its leases any more", self._member, exc_info=error)
+            self._broken = error
+            self.wake()
+
     async def _beat(self) -> None:
         for topic in self._topics:
             began = monotonic()
@@ -272,6 +290,8 @@ class LeasedSubscription:
     def _news_came(self) -> bool:
         """Whether `receive` should come back although there are no messages."""
         self._news.clear()
+        if self._broken is not None:
+            raise self._broken
         if self._error is not None:
             error, self._error = self._error, None
             raise error

@@ -298,9 +298,9 @@ class Consumer:
 
     async def _count_start(self, delivery: Delivery) -> None:
         where = delivery.message.partition, delivery.message.position
-        now = self._around.clock.now()
+        now, token = self._around.clock.now(), self._around.random(16).hex()
         delivery.attempt = await self._patiently(
-            lambda: self._ledger.count(self.spec.name, *where, now=now)
+            lambda: self._ledger.count(self.spec.name, *where, token=token, now=now)
         )
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -1,6 +1,7 @@
 """One received message on its way through a consumer, and what its handler is given."""
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from onefold.core.ids import Random
 from onefold.core.trace import trace_of, traced
 from onefold.core.wire import decode
 from onefold.engine.deferred import DeferredInserts
+from onefold.engine.handlers import is_async
 from onefold.errors import InvalidEvent
 from onefold.ports.guard import Lease
 from onefold.ports.transport import Message
@@ -199,18 +201,21 @@ Handler = Callable[..., Awaitable[None]]
 
 def async_handler(run: Callable[..., Any]) -> Handler:
     """*run* as a coroutine function; a plain function runs in a thread."""
-    if asyncio.iscoroutinefunction(run):
+    if is_async(run):
         return run
 
     async def in_thread(subject: Any, tx: HandlerTransaction) -> None:
         given = SyncTransaction(tx, asyncio.get_running_loop())
         thread = asyncio.create_task(asyncio.to_thread(run, subject, given))
         try:
-            await asyncio.shield(thread)
+            left_over = await asyncio.shield(thread)
         except asyncio.CancelledError:
             # A thread cannot be cancelled: while it runs, nobody else may be let in.
             await asyncio.wait([thread])
             raise
+        if inspect.iscoroutine(left_over):
+            left_over.close()
+            raise TypeError(f"{run} gave a coroutine, of which nothing has run: make it async")
 
     return in_thread
 

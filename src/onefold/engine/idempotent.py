@@ -30,7 +30,6 @@ once. `confirm(session)` has no such window. The modes `transaction`, `optimisti
 
 import asyncio
 import contextvars
-import inspect
 import logging
 import random
 import secrets
@@ -39,7 +38,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial, wraps
-from typing import Any, Final, Literal, Protocol, TypeVar, cast
+from typing import Any, Final, Literal, Protocol, TypeVar, cast, get_args
 
 import msgspec
 
@@ -47,6 +46,7 @@ from onefold.core.backoff import Backoff
 from onefold.core.clock import Clock, SystemClock
 from onefold.core.envelope import Event
 from onefold.engine.any_message import event_of
+from onefold.engine.handlers import check_handler, is_async
 from onefold.engine.outcome import (
     AnyOutcome,
     Applied,
@@ -123,8 +123,16 @@ class Terms:
 
     def check(self) -> None:
         """Raise `InvalidSetting` for terms that make no sense; warn of a short memory."""
-        if not 1 <= len(self.name) <= 64:
-            raise InvalidSetting("name", "a consumer's name has 1 to 64 characters")
+        if problem := wrong_name(self.name):
+            raise InvalidSetting("name", problem)
+        for setting, allowed in (
+            ("when_busy", WhenBusy),
+            ("on_guard_down", OnGuardDown),
+            ("failures", Failures),
+        ):
+            if (given := getattr(self, setting)) not in get_args(allowed):
+                choices = ", ".join(get_args(allowed))
+                raise InvalidSetting(setting, f"one of {choices}; not {given!r}")
         if self.lease <= timedelta(0):
             raise InvalidSetting("lease", "a lease lasts longer than nothing")
         for what, keep in self._keeps().items():
@@ -144,6 +152,13 @@ class Terms:
         if isinstance(self.keep, timedelta):
             return {"every event": self.keep}
         return {**self.keep, "every other event": self.default_keep}
+
+
+def wrong_name(name: object) -> str | None:
+    """Why *name* cannot be a consumer's; None when it can."""
+    if not isinstance(name, str) or not 1 <= len(name) <= 64 or not name.isprintable():
+        return f"a consumer's name has 1 to 64 printable characters, and got {name!r:.80}"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,11 +360,12 @@ def idempotent_consumer(
     consumer = _Consumer(guard, terms, around, unprotected)
 
     def decorate(handler: Callable[..., Any]) -> Guarded:
-        is_async = inspect.iscoroutinefunction(handler)
+        check_handler(handler, name, named="confirm")
+        awaited = is_async(handler)
 
         @wraps(handler)
         async def guarded(message: Any, *args: Any, **kwargs: Any) -> AnyOutcome:
-            call = consumer.call_async if is_async else consumer.call_in_thread
+            call = consumer.call_async if awaited else consumer.call_in_thread
             return await consumer.handle(message, partial(call, handler, message, args, kwargs))
 
         return guarded
@@ -539,7 +555,8 @@ class _Consumer:
         if run.revoked:
             raise run.lost()
         if run.lease is None:
-            await self._note(run)
+            if run.stage is _Stage.OPEN:
+                await self._note(run)
         elif session is not None:
             await self._confirm_inside(run, run.lease, session, result)
         elif run.stage is _Stage.OPEN:

@@ -1,11 +1,12 @@
 """Settles with the guard what was processed while it did not answer (`onefold reconcile`)."""
 
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from onefold.ports.guard import Busy, Claim, Confirmation, Done, Guard, Lease, Verdict
+from onefold.ports.guard import Busy, Claim, Confirmation, Guard, Lease
 from onefold.ports.unprotected import Unprotected, UnprotectedLog
 
 __all__ = ["Reconciled", "reconcile", "reconcile_all"]
@@ -40,6 +41,8 @@ async def reconcile(
     """
     Complete in *guard* what ran without it, at most *limit*; safe to repeat and to run twice.
 
+    Costs a round trip for the claims, and one for each instant at which something had run.
+
     Raises:
         StoreUnavailable: the guard or the log does not answer; what was settled stays so.
     """
@@ -49,9 +52,16 @@ async def reconcile(
         claims, owner=f"reconcile {token()}", now=now, lease=timedelta(minutes=1)
     )
     report = Reconciled()
-    free = [(e, v) for e, v in zip(noted, verdicts, strict=True) if isinstance(v, Lease)]
-    await _record(guard, free, report, now=now, keep=keep)
-    _sort_out(noted, verdicts, report)
+    free: dict[datetime, list[tuple[Unprotected, Lease]]] = defaultdict(list)
+    for event, verdict in zip(noted, verdicts, strict=True):
+        if isinstance(verdict, Lease):
+            free[event.processed_at].append((event, verdict))
+        elif isinstance(verdict, Busy):
+            report.open.append(event)
+        else:
+            _of_settled(report, event, by_us=verdict.completed_at == event.processed_at)
+    for processed_at, ran in free.items():
+        await _record(guard, ran, report, at=processed_at, keep=keep)
     settled = [event.key for event in (*report.recorded, *report.suspect)]
     await log.settle(settled, now=now)
     return report
@@ -76,27 +86,25 @@ async def reconcile_all(guard: Guard, log: UnprotectedLog, *, now: datetime) -> 
 
 async def _record(
     guard: Guard,
-    free: Sequence[tuple[Unprotected, Lease]],
+    ran: Sequence[tuple[Unprotected, Lease]],
     report: Reconciled,
     *,
-    now: datetime,
+    at: datetime,
     keep: timedelta,
 ) -> None:
-    answers = await guard.confirm([Confirmation(held) for _, held in free], now=now, keep=keep)
-    for (event, _), confirmed in zip(free, answers, strict=True):
-        if not confirmed:
-            report.open.append(event)
-        elif event.times > 1:
-            report.suspect.append(event)
+    """
+    Complete what ran at one instant, as of that instant.
+
+    By it a later call knows its own record, whose settling it did not live to see, from that of
+    another run (test_reconciling_that_was_interrupted_suspects_nobody).
+    """
+    answers = await guard.confirm([Confirmation(held) for _, held in ran], now=at, keep=keep)
+    for (event, _), confirmed in zip(ran, answers, strict=True):
+        if confirmed:
+            _of_settled(report, event, by_us=True)
         else:
-            report.recorded.append(event)
-
-
-def _sort_out(
-    noted: Sequence[Unprotected], verdicts: Sequence[Verdict], report: Reconciled
-) -> None:
-    for event, verdict in zip(noted, verdicts, strict=True):
-        if isinstance(verdict, Busy):
             report.open.append(event)
-        elif isinstance(verdict, Done):
-            report.suspect.append(event)
+
+
+def _of_settled(report: Reconciled, event: Unprotected, *, by_us: bool) -> None:
+    (report.recorded if by_us and event.times == 1 else report.suspect).append(event)

@@ -1,6 +1,6 @@
 """A consumer as its author declares it; a combination that cannot hold is refused at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from onefold.core.backoff import Backoff
 from onefold.engine.delivery import Handler
-from onefold.engine.idempotent import LEASE, Keep, OnGuardDown
+from onefold.engine.idempotent import LEASE, Keep, OnGuardDown, wrong_name
 from onefold.errors import InvalidSetting
 from onefold.ports.guard import Guard
 from onefold.ports.transport import TransportFeatures
@@ -149,19 +149,50 @@ _RUNS_REPEATS: Final = (
 
 def _contradictions(spec: ConsumerSpec) -> Iterator[tuple[str, str]]:
     """What cannot hold together, and what to do instead."""
+    yield from _wrong_alone(spec)
     if spec.record not in get_args(RecordMode):
         yield "record", f"one of {', '.join(get_args(RecordMode))}"
     if spec.when_busy not in get_args(WhenBusy):
         yield "when_busy", _NO_REPLAY
     if spec.on_guard_down not in get_args(OnGuardDown):
         yield "on_guard_down", f"one of {', '.join(get_args(OnGuardDown))}"
-    keeps = [spec.keep] if isinstance(spec.keep, timedelta) else list(spec.keep.values())
-    if min(spec.lease, spec.default_keep, *keeps) <= timedelta(0):
+    if min(spec.lease, spec.default_keep, *_keeps(spec)) <= timedelta(0):
         yield "lease", "lease and keep last longer than nothing"
     if spec.record == "lease":
         yield from _contradictions_of_a_lease(spec)
     else:
         yield from _contradictions_of_a_transaction(spec)
+
+
+def _wrong_alone(spec: ConsumerSpec) -> Iterator[tuple[str, str]]:
+    """What is wrong whatever stands beside it; a store would refuse it at every message."""
+    if problem := wrong_name(spec.name):
+        yield "name", problem
+    topics: tuple[object, ...] = spec.topics
+    for topic in topics:
+        if not isinstance(topic, str) or not 1 <= len(topic) <= 249 or not topic.isprintable():
+            yield "topics", f"a topic has 1 to 249 printable characters, and got {topic!r:.80}"
+    if len(set(spec.topics)) < len(spec.topics):
+        yield "topics", "each is named once"
+    for setting, least in (("max_batch", 1), ("concurrency", 1), ("max_attempts", 1),
+                           ("max_waiting", 0)):  # fmt: skip
+        given = getattr(spec, setting)
+        if not isinstance(given, int) or given < least:
+            yield setting, f"a whole number of at least {least}, and got {given!r}"
+    keeps: list[object] = [*_keeps(spec)]
+    if not all(isinstance(keep, timedelta) for keep in keeps):
+        yield "keep", "a timedelta, or a mapping of event types to timedeltas"
+    if spec.marker is not None and not _is_place(spec.marker):
+        yield "marker", f"expected table.column, and got {spec.marker!r}"
+
+
+def _keeps(spec: ConsumerSpec) -> list[timedelta]:
+    return list(spec.keep.values()) if isinstance(spec.keep, Mapping) else [spec.keep]
+
+
+def _is_place(marker: str) -> bool:
+    parts = marker.split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
 
 
 def _contradictions_of_a_lease(spec: ConsumerSpec) -> Iterator[tuple[str, str]]:

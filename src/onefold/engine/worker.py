@@ -14,6 +14,7 @@ from onefold.engine.delivery import Surroundings
 from onefold.engine.housekeeping import Housekeeping, Keeps, short_keeps
 from onefold.engine.relay import Relay
 from onefold.engine.service import Loop
+from onefold.errors import Unavailable
 from onefold.ports.ledger import Ledger
 from onefold.ports.storeroom import Retention, Storeroom
 from onefold.ports.transport import Transport
@@ -153,8 +154,8 @@ class Worker:
                 attempt += 1
                 await self._member(spec)
                 attempt = 0
-            except Exception:  # whatever it is, the consumer begins again
-                log.exception("consumer %s begins again", spec.name)
+            except Exception as error:  # whatever it is, the consumer begins again
+                _tell("consumer %s begins again", spec.name, error)
                 self.errors[f"consumer {spec.name}"] += 1
                 await self._pause(Backoff(first_s=0.5).bound_s(attempt))
 
@@ -201,8 +202,8 @@ class Worker:
         while not self._draining.is_set():
             try:
                 more = await step()
-            except Exception:  # whatever it is, the next step must get its chance
-                log.exception("a step of %s failed", name)
+            except Exception as error:  # whatever it is, the next step must get its chance
+                _tell("a step of %s failed", name, error)
                 self.errors[name] += 1
                 more = False
             if not more:
@@ -216,3 +217,11 @@ class Worker:
                 await news.wait()
         if wake is not None:
             wake.clear()
+
+
+def _tell(what: str, name: str, error: Exception) -> None:
+    """In one line what waiting mends; where it comes from helps nobody then."""
+    if isinstance(error, Unavailable):
+        log.warning("%s: %s", what % name, error)
+    else:
+        log.error(what, name, exc_info=error)

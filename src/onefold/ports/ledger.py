@@ -72,9 +72,19 @@ class Ledger(Protocol):
         ...
 
     async def count(
-        self, consumer: str, partition: Partition, position: int, *, now: datetime
+        self, consumer: str, partition: Partition, position: int, *, token: str, now: datetime
     ) -> int:
-        """Count one more start of a single message; how many that makes."""
+        """
+        Count one more start of a single message; how many that makes.
+
+        Args:
+            consumer: Whose.
+            partition: Where the message is.
+            position: Its place there.
+            token: At most 32 characters, unique to this start. Under the token that was
+                counted last nothing is counted again: a lost answer may be asked again.
+            now: When.
+        """
         ...
 
     async def park(self, tx: Transaction, letter: DeadLetter) -> None:

@@ -1,6 +1,7 @@
 """An application as a user writes it, over one database that is its broker too."""
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -180,3 +181,37 @@ def test_a_record_that_the_broker_does_not_allow_is_refused(sqlite_url: str) -> 
 
     with pytest.raises(InvalidSetting, match="use record='transaction'"):
         app.consumer("t", name="c", record="watermark")(lambda event, tx: None)
+
+
+class Ear(logging.Handler):
+    """Hears of consumers that begin again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self.heard = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "begins again" in record.getMessage():
+            self.records.append(record)
+            self.heard.set()
+
+
+async def test_a_broker_that_is_away_costs_a_line_and_no_traceback(sqlite_url: str) -> None:
+    """What waiting mends is told in one line each time, with where the broker should be."""
+    app = Onefold(sqlite_url, valkey="valkey://127.0.0.1:9")  # nobody listens there
+
+    @app.consumer("orders", name="reserve")
+    async def reserve(event: Event, tx: HandlerTransaction) -> None:
+        """Never called."""
+
+    ear = Ear()
+    logging.getLogger("onefold.worker").addHandler(ear)
+    try:
+        async with app.running():
+            await asyncio.wait_for(ear.heard.wait(), WAIT_S)
+    finally:
+        logging.getLogger("onefold.worker").removeHandler(ear)
+
+    assert [record.exc_info for record in ear.records] == [None] * len(ear.records)
+    assert all("127.0.0.1:9" in record.getMessage() for record in ear.records)

@@ -13,6 +13,7 @@ from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
 from onefold.engine.consumer import Consumer, ConsumerSpec, Park
 from onefold.engine.delivery import HandlerTransaction, Surroundings, async_handler
+from onefold.errors import CommitUnknown
 from onefold.ports.ledger import Ledger
 from onefold.ports.transport import Outgoing
 from onefold.ports.unit_of_work import UnitOfWork
@@ -190,3 +191,41 @@ async def test_undecodable_bytes_are_parked_with_all_that_is_known(world: World)
     (letter,) = await world.ledger.letters()
     assert (letter["reason"], letter["value"]) == ("undecodable", b"\xff{")
     assert await world.effects() == [1]
+
+
+class LosesAnswers:
+    """A ledger whose first commits are never heard of; they are there all the same."""
+
+    def __init__(self, ledger: Ledger, *, lost: int) -> None:
+        self._ledger, self._lost = ledger, lost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def count(self, *args: Any, **named: Any) -> int:
+        counted = await self._ledger.count(*args, **named)
+        if self._lost:
+            self._lost -= 1
+            raise CommitUnknown("the connection broke")
+        return counted
+
+
+async def test_a_start_whose_answer_was_lost_is_no_second_start(world: World) -> None:
+    """A message that would succeed at its last attempt is not parked for a broken connection."""
+    failing = ["once"]
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        if failing:
+            raise ValueError(failing.pop())
+        await world.note(event, tx)
+
+    world.ledger = LosesAnswers(world.ledger, lost=3)
+    consumer = await world.consumer(handler, max_attempts=2)
+    await send(world.transport, event(world.clock, 1))
+    for _ in range(5):
+        await consumer.step()
+        world.clock.advance(timedelta(seconds=10))
+
+    assert await world.effects() == [1]
+    assert await world.ledger.letters() == []
+    assert consumer.counts.commits_unknown == 3

@@ -364,7 +364,7 @@ async def test_notes_and_messages_go(house: House) -> None:
     await house.send(1, 2)
     await house.handled(consumer, 2)
     now = house.clock.now()
-    await house.ledger.count("c", Partition(TOPIC, 0), 1, now=now)
+    await house.ledger.count("c", Partition(TOPIC, 0), 1, token="t", now=now)
     log = SqlUnprotectedLog(house.uow)
     settled, open_ = (ClaimKey("c", "", name) for name in ("settled", "open"))
     for key in (settled, open_):

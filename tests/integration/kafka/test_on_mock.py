@@ -1,13 +1,17 @@
 """What only Kafka has: batches refused, brokers gone, members that are slow; on the mock."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Message as Record
 from tests.support_kafka import FAST_GROUPS
 
 from onefold.adapters.kafka.mock import MockCluster
+from onefold.adapters.kafka.subscription import KafkaSubscription
 from onefold.adapters.kafka.transport import KafkaTransport
 from onefold.errors import OnefoldError, StoreUnavailable, TooLarge
 from onefold.ports.transport import Message, Outgoing, Subscription
@@ -104,7 +108,7 @@ async def test_an_absent_broker_is_told(cluster: MockCluster, transport: KafkaTr
     cluster.down()
 
     outcomes = await transport.publish(messages("orders", 3, first=1))
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match=f"no Kafka at {cluster.bootstrap}"):
         await transport.subscribe("g", ["orders"])
     cluster.up()
     again = await transport.publish(messages("orders", 3, first=1))
@@ -192,3 +196,86 @@ async def test_a_client_that_breaks_is_told_and_holds_up_nobody(
 
     assert list(await member.settle([message])) == [message]
     await member.close()
+
+
+class Patient:
+    """The consumer of one fetch, whose `consume` waits until it has so many records."""
+
+    def __init__(self, consumer: Any, records: int, reached: threading.Event) -> None:
+        self._consumer, self._records, self._reached = consumer, records, reached
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def consume(self, *_: Any) -> list[Record]:
+        self._reached.set()
+        found: list[Record] = self._consumer.consume(self._records, 20)
+        return found
+
+
+def _be_patient(member: KafkaSubscription, records: int) -> threading.Event:
+    """
+    Let the next fetch that finds a record hold on until it has *records* more.
+
+    All of it is librdkafka's own doing; only the time for which it is asked is longer.
+    """
+    fetch: Any = member._fetch
+    reached = threading.Event()
+
+    def patiently(consumer: Any) -> None:
+        fetch(consumer if reached.is_set() else Patient(consumer, records, reached))
+
+    member._fetch = patiently  # type: ignore[method-assign]
+    return reached
+
+
+async def _holds(count: int, *members: Subscription) -> None:
+    """Until each member has so many partitions."""
+    async with asyncio.timeout(20):
+        while [len(member.standing()) for member in members] != [count] * len(members):
+            for member in members:
+                await member.receive(max_messages=1, wait_s=0.1)
+
+
+async def test_what_is_gained_while_fetching_is_delivered(
+    cluster: MockCluster, transport: KafkaTransport
+) -> None:
+    """A rebalance inside librdkafka's `consume` brings a new partition: nothing of it is lost."""
+    cluster.create("two", 2)
+    stays, leaves = [await transport.subscribe("g", ["two"]) for _ in range(2)]
+    await _holds(1, stays, leaves)
+    fetching = _be_patient(stays, 39)
+    await transport.publish(messages("two", 40, keys=10))
+    assert await asyncio.to_thread(fetching.wait, 20)
+
+    await leaves.close()
+    received = await _get(stays, 40)
+
+    assert sorted(values(received)) == list(range(40))
+    assert {m.partition.number for m in received} == {0, 1}
+    assert await stays.settle(received) == []
+
+
+async def test_what_is_lost_and_regained_while_fetching_is_delivered(
+    cluster: MockCluster,
+) -> None:
+    """What was fetched under the old hold comes again under the new one, and is settled there."""
+    eager: dict[str, str | int] = {
+        "partition.assignment.strategy": "range"
+    }  # gives all back, then takes its share
+    transport = KafkaTransport(cluster.bootstrap, options=FAST_GROUPS | eager)
+    member = await transport.subscribe("g", ["orders"])
+    await _holds(1, member)
+    fetching = _be_patient(member, 10)
+    await transport.publish(messages("orders", 1))
+    assert await asyncio.to_thread(fetching.wait, 20)
+
+    await transport.subscribe("g", ["idle"])  # the group deals out anew
+    await transport.publish(messages("orders", 9, first=1))
+    received = await _get(member, 10)
+
+    assert values(received) == list(range(10))
+    ((_, before),) = await member.lost()
+    assert {m.epoch for m in received} == {before + 1}
+    assert await member.settle(received) == []
+    await transport.aclose()

@@ -209,6 +209,41 @@ async def test_a_cancelled_receive_loses_no_topic(broker: SqlBroker | ValkeyBrok
     assert values(received) == [0, 1, 2]
 
 
+class Mistaken:
+    """A store whose member cannot beat: not for want of an answer, but by a mistake."""
+
+    def __init__(self, store: LeaseStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def beat(self, *_: Any, **__: Any) -> Any:
+        raise LookupError("no such beat")
+
+
+async def test_a_member_that_cannot_beat_is_loud(
+    broker: SqlBroker | ValkeyBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its next receives raise what ended the beating, and leaving frees its partitions at once."""
+    topic, transport = await broker.topic(1), broker.opens()
+    await transport.publish(messages(topic, 2))
+    subscription = await transport.subscribe("g", [topic])
+    received = await _get(subscription, 2)
+    subscription._store = Mistaken(subscription._store)
+
+    for _ in range(2):
+        with pytest.raises(LookupError, match="no such beat"):
+            await subscription.receive(max_messages=10, wait_s=15)
+    refused = await subscription.settle(received[:1])
+    await subscription.close()
+    heir = await broker.opens().subscribe("g", [topic])
+
+    assert "does not renew its leases any more" in caplog.text
+    assert list(refused) == []
+    assert values(await _get(heir, 1)) == [1]
+
+
 async def test_a_lost_take_frees_the_partition(broker: SqlBroker | ValkeyBroker) -> None:
     """A lease whose reply was lost ends by itself, however long its owner lives."""
     topic, transport = await broker.topic(2), broker.opens()

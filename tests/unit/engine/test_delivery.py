@@ -49,3 +49,37 @@ async def test_a_plain_function_sees_event_instant_and_fence() -> None:
         await async_handler(handler)(None, tx)
 
     assert seen == [(now, 7)]
+
+
+class Called:
+    """A handler that keeps something."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    async def __call__(self, event: Any, tx: HandlerTransaction) -> None:
+        self.seen.append(event)
+
+
+async def test_an_object_with_an_async_call_is_awaited() -> None:
+    """Run in a thread it would give a coroutine that nobody awaits, and have no effect."""
+    handler = Called()
+    tx: Any = HandlerTransaction(None, consumer="c", now=ManualClock().now(), random=bytes)  # type: ignore[arg-type]
+
+    await async_handler(handler)("event", tx)
+
+    assert handler.seen == ["event"]
+
+
+async def test_a_plain_function_that_gives_a_coroutine_has_failed() -> None:
+    """A decorator that knows no async functions hides one: nothing ran, and nothing is done."""
+    handler = Called()
+    tx: Any = HandlerTransaction(None, consumer="c", now=ManualClock().now(), random=bytes)  # type: ignore[arg-type]
+
+    def hides(event: Any, tx: Any) -> Any:
+        return handler(event, tx)
+
+    with pytest.raises(TypeError, match="make it async"):
+        await async_handler(hides)("event", tx)
+
+    assert handler.seen == []

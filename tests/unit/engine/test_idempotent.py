@@ -527,6 +527,7 @@ async def test_reconciling_names_what_may_have_been_doubled() -> None:
     noted = MemoryUnprotectedLog()
     bench = Bench(on_guard_down="process", unprotected=noted)
     await bench.handle(event(1))
+    bench.clock.advance(timedelta(minutes=1))
     bench.guard.before["claim"] = 4
     await bench.handle(event(1))
     await bench.handle(event(2))
@@ -543,6 +544,46 @@ async def test_reconciling_names_what_may_have_been_doubled() -> None:
     }
     assert [each.key.event_id for each in report.open] == [event(3).identity]
     assert len(await noted.unsettled(limit=10)) == 1
+
+
+async def _ran_unprotected(handler: Callable[..., Any] | None = None) -> tuple[Bench, Any]:
+    """One event, applied once while no guard answered."""
+    noted = MemoryUnprotectedLog()
+    bench = Bench(handler, on_guard_down="process", unprotected=noted)
+    bench.guard.before["claim"] = 1
+    await bench.handle(event())
+    bench.clock.advance(timedelta(minutes=1))
+    return bench, noted
+
+
+async def test_reconciling_that_was_interrupted_suspects_nobody() -> None:
+    """Recorded, and the answer lost before it was settled: its own record is no other run's."""
+    bench, noted = await _ran_unprotected()
+    bench.guard.after["confirm"] = 1
+    with pytest.raises(StoreUnavailable):
+        await reconcile(bench.guard, noted, now=bench.clock.now())
+    bench.clock.advance(timedelta(minutes=1))
+
+    report = await reconcile(bench.guard, noted, now=bench.clock.now())
+
+    assert [each.key.event_id for each in report.recorded] == [event().identity]
+    assert (report.suspect, report.open) == ([], [])
+    assert await noted.unsettled(limit=10) == []
+
+
+async def test_an_unprotected_run_that_confirms_twice_ran_once() -> None:
+    """`confirm` is idempotent there too: one run is not two."""
+
+    async def handler(_: Event, *, confirm: Any) -> None:
+        await confirm()
+        await confirm()
+
+    bench, noted = await _ran_unprotected(handler)
+
+    report = await reconcile(bench.guard, noted, now=bench.clock.now())
+
+    assert [each.times for each in report.recorded] == [1]
+    assert report.suspect == []
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "watermark rejects": ({"record": "watermark", "when_busy": "reject"}, "use record='lease'"),
     "guard down without guard": ({"on_guard_down": "fail"}, "asks no guard"),
     "optimistic isolated": ({"record": "optimistic", "isolated": True}, "use record='transaction'"),
+    "no workers": ({"concurrency": 0}, "at least 1"),
+    "no attempts": ({"max_attempts": 0}, "at least 1"),
+    "a number for a time": ({"keep": 5}, "a timedelta"),
+    "topic too long": ({"topics": ("t" * 250,)}, "1 to 249"),
+    "a list for a topic": ({"topics": (["a"],)}, "1 to 249"),
+    "topic twice": ({"topics": ("t", "t")}, "named once"),
+    "no marker": ({"marker": "effects"}, "table.column"),
     "watermark with front": ({"record": "watermark", "front": GUARD}, "leave front out"),
 }
 NO_ORDER = TransportFeatures(
@@ -47,7 +54,15 @@ async def handler(*_: object) -> None:
 
 def spec(**options: Any) -> ConsumerSpec:
     """A consumer with these options."""
-    return ConsumerSpec(name="c", topics=("t",), handler=handler, **options)
+    named: dict[str, Any] = {"name": "c", "topics": ("t",), "handler": handler}
+    return ConsumerSpec(**named | options)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "a\0b", None])
+def test_a_name_that_no_store_can_keep_is_refused(name: Any) -> None:
+    """PostgreSQL would refuse it at every step of a worker that begins again and again."""
+    with pytest.raises(InvalidSetting, match="1 to 64 printable"):
+        spec(name=name)
 
 
 @pytest.mark.parametrize(("options", "advice"), REFUSED.values(), ids=REFUSED)

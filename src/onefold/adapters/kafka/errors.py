@@ -67,6 +67,8 @@ def translate(error: KafkaError, *, limit_bytes: int = 0) -> OnefoldError:
     """
     code = error.code()
     reason = f"{error.name()}: {error.str()}"
+    if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        reason += "; make the topic, or let the broker make topics by itself"
     if code in _TOO_LARGE:
         return TooLarge("the message", limit_bytes)
     if error.fatal() and code not in _UNAVAILABLE:

@@ -1,5 +1,6 @@
 """librdkafka's properties: those that carry a promise are ours, the rest is the user's."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,9 +35,26 @@ _CONSUMER_DEFAULTS = {
 _PRODUCER_DEFAULTS = {
     "linger.ms": 1,  # a call sends its messages at once; so small a wait still fills batches
     "partitioner": "murmur2_random",  # Java's: a key has one partition, whoever sends
-    "log_level": 3,  # failures are reported for each message; 4 would warn of `gapless`
+    "log_level": 2,  # failures are reported for each message, and by what is raised
 }
 _CONSUMER_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "group.", "max.poll.", "fetch.")
+
+
+# One server: a protocol if any, a name or an address, a port if any.
+_SERVER = re.compile(r"(?:\w+://)?(?:\[[\da-fA-F:.]+\]|[^\s:/,\[\]]+)(?::\d{1,5})?")
+
+
+def servers(bootstrap: object) -> str:
+    """
+    The bootstrap servers, as librdkafka takes them.
+
+    Raises:
+        InvalidSetting: it would take them, and wait for ever for a broker that cannot be.
+    """
+    parts = bootstrap.split(",") if isinstance(bootstrap, str) else [""]
+    if not all(_SERVER.fullmatch(part.strip()) for part in parts):
+        raise InvalidSetting("kafka", f"expected host:port,host:port, and got {bootstrap!r}")
+    return str(bootstrap)
 
 
 def checked(options: Options) -> dict[str, Any]:
@@ -76,4 +94,4 @@ def for_producer(bootstrap: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def for_admin(bootstrap: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The properties of an admin client."""
     common = {k: v for k, v in options.items() if not k.startswith(_CONSUMER_ONLY)}
-    return {"log_level": 3, **common, "bootstrap.servers": bootstrap}
+    return {"log_level": 2, **common, "bootstrap.servers": bootstrap}

@@ -212,10 +212,14 @@ class KafkaSubscription:
         if first is None:
             return
         held = self._intake.epochs()
-        records = [first, *consumer.consume(_BATCH - 1, 0)]
-        # A rebalance may run inside `consume`: what was gained there is held since, and what was
-        # lost there was fetched under the hold that is over.
-        self._intake.fill(self._messages(records, self._intake.epochs() | held))
+        records = consumer.consume(_BATCH - 1, 0)
+        # A rebalance may run inside `consume`, which then gives nothing of what was held before
+        # it (librdkafka 2.16 purges that): all is held as of now, though it was lost meanwhile.
+        fetched = [
+            *self._messages([first], held),
+            *self._messages(records, self._intake.epochs()),
+        ]
+        self._intake.fill(fetched)
 
     def _look(self, consumer: Consumer) -> None:
         """How far each log has grown beyond what was fetched, as the last fetches told."""

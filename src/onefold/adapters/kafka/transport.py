@@ -25,10 +25,11 @@ from onefold.adapters.kafka.options import (
     for_admin,
     for_consumer,
     for_producer,
+    servers,
 )
 from onefold.adapters.kafka.producer import KafkaSender
 from onefold.adapters.kafka.subscription import FEATURES, KafkaSubscription
-from onefold.errors import IllegalTransition
+from onefold.errors import IllegalTransition, StoreUnavailable
 from onefold.ports.transport import Outgoing, Partition, TransportFeatures
 
 
@@ -57,7 +58,7 @@ class KafkaTransport:
         buffer: int = 2000,
         options: Options | None = None,
     ) -> None:
-        self._bootstrap, self._options = bootstrap, checked(options or {})
+        self._bootstrap, self._options = servers(bootstrap), checked(options or {})
         self._wait_s, self._buffer = wait_s, buffer
         properties = for_producer(bootstrap, self._options)
         self._sender = KafkaSender(properties, timeout_s=send_timeout_s)
@@ -159,8 +160,11 @@ class KafkaTransport:
 
     def _ask_for_brokers(self) -> None:
         admin = self._administration()
-        with at_the_border():
-            admin.list_topics(timeout=self._wait_s)
+        try:
+            with at_the_border():
+                admin.list_topics(timeout=self._wait_s)
+        except StoreUnavailable as error:  # librdkafka does not say where it looked
+            raise StoreUnavailable(f"no Kafka at {self._bootstrap}: {error.reason}") from error
 
     def _retention_s(self, topic: str) -> float:
         resource = ConfigResource(ResourceType.TOPIC, topic)

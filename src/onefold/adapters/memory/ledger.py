@@ -16,7 +16,7 @@ class MemoryLedger:
     def __init__(self, uow: Any) -> None:
         self._uow = uow
         self._spans: dict[tuple[str, Partition], Span] = {}
-        self._starts: dict[tuple[str, Partition, int], int] = {}
+        self._starts: dict[tuple[str, Partition, int], tuple[int, str]] = {}
 
     async def begin(
         self,
@@ -39,11 +39,14 @@ class MemoryLedger:
         partition: Partition,
         position: int,
         *,
+        token: str,
         now: datetime,
     ) -> int:
         place = consumer, partition, position
-        self._starts[place] = self._starts.get(place, 0) + 1
-        return self._starts[place]
+        times, last = self._starts.get(place, (0, ""))
+        if token != last:
+            self._starts[place] = times, last = times + 1, token
+        return times
 
     async def park(self, tx: Transaction, letter: DeadLetter) -> None:
         id_ = "/".join(map(str, (letter.consumer, *letter.partition, letter.position)))

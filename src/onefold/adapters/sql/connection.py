@@ -37,7 +37,7 @@ class Database:
         try:
             parsed = make_url(url)
             self.dialect = _DIALECTS[parsed.get_backend_name()]
-        except (ArgumentError, KeyError):
+        except (ArgumentError, KeyError, ValueError):  # of a port that is no number
             reason = "expected sqlite:///file.db or postgresql://user:password@host/name"
             raise InvalidSetting("database_url", reason) from None
         self.writer: AsyncEngine

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, select, update
+from sqlalchemy import and_, bindparam, case, select, update
 
 from onefold.adapters.sql.schema import dead_letters, spans, starts
 from onefold.core.ids import derived_id
@@ -55,7 +55,7 @@ class SqlLedger:
         return [s for s in before.values() if _overlap(s, wanted[s.partition])]
 
     async def count(
-        self, consumer: str, partition: Partition, position: int, *, now: datetime
+        self, consumer: str, partition: Partition, position: int, *, token: str, now: datetime
     ) -> int:
         place = {
             "consumer": consumer,
@@ -63,12 +63,14 @@ class SqlLedger:
             "partition": partition.number,
             "position": position,
         }
-        row = place | {"starts": 1, "begun_at": now}
+        row = place | {"starts": 1, "token": token, "begun_at": now}
         here = and_(*(starts.c[name] == value for name, value in place.items()))
         async with self._uow.begin() as tx:
             if await tx.insert_new(starts, [row]):
                 return 1
-            more = update(starts).where(here).values(starts=starts.c.starts + 1, begun_at=now)
+            again = case((starts.c.token == token, 0), else_=1)
+            counted = {"starts": starts.c.starts + again, "token": token, "begun_at": now}
+            more = update(starts).where(here).values(counted)
             return int((await tx.execute(more.returning(starts.c.starts))).scalar_one())
 
     async def park(self, tx: Transaction, letter: DeadLetter) -> None:

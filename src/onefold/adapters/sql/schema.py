@@ -100,6 +100,7 @@ starts = Table(
     Column("position", BigInteger, primary_key=True),
     Column("starts", Integer, nullable=False),
     Column("begun_at", Instant, nullable=False),
+    Column("token", String(32), nullable=False, server_default=text("''")),  # of the last one
 )
 
 # The last position applied, of consumers that keep that and no inbox row per event.

@@ -15,6 +15,7 @@ from onefold.testing.contracts.claims import ClaimsContract
 from onefold.testing.contracts.deadlines import DeadlinesContract
 from onefold.testing.contracts.guard import GuardContract
 from onefold.testing.contracts.inbox import InboxContract
+from onefold.testing.contracts.ledger import LedgerContract
 from onefold.testing.contracts.outbox import OutboxContract
 from onefold.testing.contracts.sinks import Receiver, SinkContract, SinkFeatures
 from onefold.testing.contracts.stores import (
@@ -39,6 +40,7 @@ __all__ = [
     "GuardContract",
     "InboxContract",
     "InsertNewContract",
+    "LedgerContract",
     "OutboxContract",
     "Receiver",
     "RecordEffects",

@@ -14,6 +14,7 @@ from sqlalchemy.schema import CreateTable
 from onefold.core.envelope import Event
 from onefold.core.ids import derived_id
 from onefold.ports.deadlines import Deadlines
+from onefold.ports.ledger import Ledger
 from onefold.ports.outbox import Outbox
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 from onefold.ports.watermarks import Watermarks
@@ -87,6 +88,7 @@ class Stores:
     deadlines: Deadlines
     effects: Effects
     watermarks: Watermarks | None = None
+    ledger: Ledger | None = None
 
     async def effect(self, name: str = "effect") -> int:
         """What is committed of a counter."""
