@@ -48,9 +48,13 @@ NOW = datetime(2026, 1, 15, 14, 30, tzinfo=UTC)
 
 
 @pytest.fixture
-async def onefold(database_url: str, clock: ManualClock) -> AsyncIterator[Installation]:
+async def onefold(
+    database_url: str, clock: ManualClock, tmp_path: Path
+) -> AsyncIterator[Installation]:
     """All parts; receivers on this machine are let in."""
-    settings = Settings(database_url=SecretStr(database_url), trace_loopback=True)
+    settings = Settings(
+        database_url=SecretStr(database_url), trace_loopback=True, trace_folder=tmp_path
+    )
     built = build(settings, clock=clock)
     yield built
     await built.aclose()
@@ -110,7 +114,7 @@ async def test_a3_a4_a_real_trade_is_read_and_mapped(world: World) -> None:
 async def test_a5_a_running_server_delivers(world: World, tmp_path: Path) -> None:
     """Nothing enqueued and nothing scheduled; ours does with nothing but the server's loops."""
     await world.service.create_destination(
-        world.school.admin, "folder", "file", config={"path": str(tmp_path / "out")}
+        world.school.admin, "folder", "file", config={"path": "out"}
     )
     await world.subscribe("folder")
     await world.closed()
@@ -408,7 +412,7 @@ async def test_d1_writers_at_once_lose_and_double_nothing(tmp_path: Path) -> Non
     await asyncio.gather(*(one.send(parcel(), now=NOW) for one in sinks for _ in range(5)))
 
     assert len(files(tmp_path)) == 1
-    assert compact(tmp_path) == {"trades-2026-01-15.jsonl": 1}
+    assert compact(tmp_path, now=NOW) == {"trades-2026-01-15.jsonl": 1}
 
 
 async def test_d2_writers_at_once_keep_every_object() -> None:
@@ -456,7 +460,7 @@ async def test_e1_e6_canaries_are_nowhere(
             config={"url": f"{there.url}/{'x' * 9}", "loopback": True}, secrets={"token": TOKEN},
         )  # fmt: skip
         await world.service.create_destination(
-            world.school.admin, "folder", "file", config={"path": str(tmp_path / "out")}
+            world.school.admin, "folder", "file", config={"path": "out"}
         )
         for name in ("hook", "folder"):
             await world.subscribe(name, user="canary-user", profile=profile)

@@ -30,8 +30,9 @@ STATEMENT = "\n".join(
 
 
 @pytest.fixture
-def run(sqlite_url: str) -> Any:
+def run(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs a command over a fresh database; its JSON, or its text."""
+    monkeypatch.setenv("ONEFOLD_TRACE_FOLDER", str(tmp_path))
 
     def call(*words: str, code: int = 0) -> Any:
         result = CliRunner().invoke(app, [*words, "--database", sqlite_url])
@@ -47,7 +48,7 @@ def test_a_statement_goes_to_files(run: Any, tmp_path: Path) -> None:
     statement.write_text(STATEMENT)
     out = tmp_path / "out"
     run("school", "create", "Desk")
-    config = f"path={out}"
+    config = "path=out"
     made = run(
         "trace", "destination", "create", "folder", "--sink", "file", "--config", config, "--json"
     )

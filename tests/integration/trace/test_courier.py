@@ -16,7 +16,7 @@ from onefold.ports.sink import Kind, Outcome, Toll
 async def test_a_closed_trade_becomes_a_file(world: World, tmp_path: Path) -> None:
     """The whole way: record, close, wait, deliver; the receipt says what was written."""
     await world.service.create_destination(
-        world.school.admin, "folder", "file", config={"path": str(tmp_path / "out")}
+        world.school.admin, "folder", "file", config={"path": "out"}
     )
     await world.subscribe("folder")
     opened = await world.service.record(world.school.service, opening(world.now))
