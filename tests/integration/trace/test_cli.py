@@ -120,6 +120,28 @@ def test_a_destination_is_tried_paused_rotated_and_removed(run: Any, tmp_path: P
     run("trace", "test", "hook", code=1)
 
 
+def test_a_later_statement_closes_what_an_earlier_one_had_open(run: Any, tmp_path: Path) -> None:
+    """The same ticket, now with its exit: closed once; with another entry, refused."""
+    run("school", "create", "Desk")
+    run("trace", "destination", "create", "folder", "--sink", "file", "--config", "path=out")
+    run("trace", "subscribe", "ada", "folder", "--consent", "1")
+    head = "ticket,instrument,side,entry_time,entry_price,exit_time,exit_price"
+    lines = {
+        "monday": "1,EURUSD,buy,2026-01-01T09:00:00+02:00,1.0800,,",
+        "other": "1,EURUSD,buy,2026-01-01T09:00:00+02:00,1.0900,2026-01-02T10:00:00Z,1.09",
+        "tuesday": "1,EURUSD,buy,2026-01-01T09:00:00+02:00,1.0800,2026-01-02T10:00:00Z,1.09",
+    }
+    said = []
+    for name in ("monday", "other", "tuesday", "tuesday"):
+        file = tmp_path / f"{name}.csv"
+        file.write_text(f"{head}\n{lines[name]}\n")
+        report = run("trades", "import", str(file), "--user", "ada", "--json")
+        said.append((report["new"], report["closed"], len(report["refused"])))
+
+    assert said == [(1, 0, 0), (0, 0, 1), (0, 1, 0), (0, 0, 0)]
+    assert [row["revision"] for row in run("trace", "list", "--json")] == [2]
+
+
 def test_a_test_prints_the_exact_bytes_and_sends_them(run: Any, tmp_path: Path) -> None:
     """What is printed is what is written; a refusal is an exit code."""
     run("school", "create", "Desk")
@@ -173,7 +195,7 @@ def test_what_a_statement_says_wrongly_is_told_line_by_line(run: Any, tmp_path: 
     assert (report["new"], other["new"]) == (1, 1)
     assert [one["line"] for one in report["refused"]] == [3, 4, 5, 6]
     told = " ".join(one["reason"] for one in report["refused"])
-    assert all(word in told for word in ("cells", "ticket", "exit_time", "trade"))
+    assert all(word in told for word in ("cells", "ticket", "exit_time", "another exit"))
     assert "cannot be read" in run("trades", "import", "none.csv", "--user", "a", code=1)
     statement.write_bytes(b"\xff\xfe")
     assert "UTF-8" in run("trades", "import", str(statement), "--user", "a", code=1)

@@ -10,7 +10,7 @@ import typer
 from onefold.apps.cli.directory import School
 from onefold.apps.cli.output import DatabaseUrl, Json, command, opened, show, show_json
 from onefold.domains.directory.rules import Principal
-from onefold.errors import Conflict, FieldProblem, InvalidInput
+from onefold.errors import Conflict, FieldProblem, IllegalTransition, InvalidInput
 
 app = typer.Typer(help="What is published to outside trackers.", no_args_is_help=True)
 places = typer.Typer(help="Where deliveries go.", no_args_is_help=True)
@@ -358,7 +358,7 @@ async def import_statement(
     from onefold.apps.cli.statement import read_statement
 
     lines = list(read_statement(statement, user=user, account=account, mode=mode))
-    report: dict[str, Any] = {"new": 0, "known": 0, "refused": []}
+    report: dict[str, Any] = {"new": 0, "known": 0, "closed": 0, "refused": []}
     async with opened(database) as onefold:
         caller = Principal.local(await onefold.directory.find_school(school))
         with Progress(disable=json) as progress:
@@ -369,7 +369,8 @@ async def import_statement(
     if json:
         show_json(report)
         return
-    print(f"{report['new']} new, {report['known']} known, {len(report['refused'])} refused")
+    counts = ", ".join(f"{report[name]} {name}" for name in ("new", "known", "closed"))
+    print(f"{counts}, {len(report['refused'])} refused")
     for refused in report["refused"]:
         print(f"line {refused['line']}: {refused['reason']}")
 
@@ -378,10 +379,28 @@ async def _import_line(onefold: Any, caller: Principal, line: Any, report: dict[
     try:
         if line.problem is not None:
             raise line.problem
-        (new,) = await onefold.trace.service.record_many(caller, [(line.trade_id, line.facts)])
-        report["new" if new else "known"] += 1
-    except (InvalidInput, Conflict) as error:
+        try:
+            (new,) = await onefold.trace.service.record_many(caller, [(line.trade_id, line.facts)])
+            report["new" if new else "known"] += 1
+        except Conflict:
+            became = await _closed(onefold, caller, line)
+            if became is None:
+                raise
+            report[became] += 1
+    except (InvalidInput, Conflict, IllegalTransition) as error:
         report["refused"].append({"line": line.number, "reason": str(error)})
+
+
+async def _closed(onefold: Any, caller: Principal, line: Any) -> str | None:
+    """Close the trade that an earlier statement had as open, if this line is its end."""
+    known = await onefold.trace.service.trade(caller, line.trade_id)
+    began = ("instrument", "side", "mode", "entry_time", "entry_price", "user_id", "account_id")
+    same = all(line.facts.get(name) == known[name] for name in began)
+    if not same or line.facts["status"] != "closed":
+        return None
+    exit_ = {k: v for k, v in line.facts.items() if k in known and k not in {*began, "status"}}
+    await onefold.trace.service.close(caller, line.trade_id, exit_)
+    return "closed" if known["status"] == "open" else "known"
 
 
 def _pairs(texts: list[str] | None) -> dict[str, Any]:
