@@ -185,10 +185,12 @@ async def test_a_destination_is_changed_over_http(admin: AsyncClient) -> None:
     await admin.post(f"{P}/destinations", json=made | {"secrets": {"token": "hunter2"}})
     path = f"{P}/destinations/t"
 
-    answer = await admin.patch(path, json={"config": {"timeout_s": 9}, "rate_per_s": 2})
-    wrong = await admin.patch(path, json={"config": {"url": None}})
-    empty = await admin.patch(path, json={})
-    back = await admin.patch(path, json={"config": {"timeout_s": None}, "rate_per_s": None})
+    answer = await admin.request("PATCH", path, json={"config": {"timeout_s": 9}, "rate_per_s": 2})
+    wrong = await admin.request("PATCH", path, json={"config": {"url": None}})
+    empty = await admin.request("PATCH", path, json={})
+    back = await admin.request(
+        "PATCH", path, json={"config": {"timeout_s": None}, "rate_per_s": None}
+    )
 
     assert answer.json()["config"] == {"url": "https://one.example/", "timeout_s": 9}
     assert [a.status_code for a in (answer, wrong, empty, back)] == [200, 422, 422, 200]
