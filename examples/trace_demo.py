@@ -75,10 +75,15 @@ async def main() -> int:
         return await _demo(Path(home))
 
 
+def _settings(home: Path) -> Settings:
+    """A database and files of the demonstration's own; its receivers are on this machine."""
+    database = SecretStr(f"sqlite:///{home / 'demo.db'}")
+    return Settings(database_url=database, trace_loopback=True, trace_folder=home)
+
+
 async def _demo(home: Path) -> int:
     clock = ManualClock(START)
-    url = f"sqlite:///{home / 'demo.db'}"
-    onefold = build(Settings(database_url=SecretStr(url), trace_loopback=True), clock=clock)
+    onefold = build(_settings(home), clock=clock)
     receiver = Receiver()
     server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
     try:
@@ -89,7 +94,7 @@ async def _demo(home: Path) -> int:
         closed = await _trades(onefold, caller)
         print(f"imported and closed {closed} trades for {len(PROFILES)} destinations")
         clock.advance(timedelta(minutes=6))
-        await _killed_courier(url, clock, receiver)
+        await _killed_courier(home, clock, receiver)
         clock.advance(timedelta(minutes=2))  # the dead courier's leases have ended
         await _deliver(onefold, clock)
         return await _count(onefold, caller, home, receiver, closed)
@@ -107,7 +112,7 @@ async def _places(onefold: Installation, caller: Principal, home: Path, port: in
         caller, "receiver", "webhook", config=hook | {"url": f"http://127.0.0.1:{port}/"},
         secrets=token,
     )  # fmt: skip
-    await service.create_destination(caller, "folder", "file", config={"path": str(home / "out")})
+    await service.create_destination(caller, "folder", "file", config={"path": "out"})
     await service.create_destination(
         caller, "dead", "webhook", config=hook | {"url": "http://127.0.0.1:9/"}, secrets=token
     )
@@ -131,10 +136,10 @@ async def _trades(onefold: Installation, caller: Principal) -> int:
     return closed + 1
 
 
-async def _killed_courier(url: str, clock: ManualClock, receiver: Receiver) -> None:
+async def _killed_courier(home: Path, clock: ManualClock, receiver: Receiver) -> None:
     """A courier in a process of its own, killed while a receiver stalls it."""
     at = clock.now().isoformat()
-    words = [sys.executable, __file__, "courier", url, at]
+    words = [sys.executable, __file__, "courier", str(home), at]
     child = subprocess.Popen(words)  # noqa: ASYNC220
     while "stall" in receiver.script and child.poll() is None:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
@@ -143,10 +148,10 @@ async def _killed_courier(url: str, clock: ManualClock, receiver: Receiver) -> N
     print(f"killed the courier after {len(receiver.got)} requests")
 
 
-async def _courier(url: str, at: str) -> None:
+async def _courier(home: str, at: str) -> None:
     """The child: delivers until it is killed."""
     clock = ManualClock(datetime.fromisoformat(at))
-    onefold = build(Settings(database_url=SecretStr(url), trace_loopback=True), clock=clock)
+    onefold = build(_settings(Path(home)), clock=clock)
     while True:
         await onefold.courier.work_off()
         clock.advance(timedelta(seconds=30))

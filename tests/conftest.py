@@ -99,9 +99,12 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def onefold(database_url: str, clock: ManualClock) -> AsyncIterator[Installation]:
+async def onefold(
+    database_url: str, clock: ManualClock, tmp_path: Path
+) -> AsyncIterator[Installation]:
     """All parts over a fresh database of either kind, under a manual clock."""
-    built = build(Settings(database_url=SecretStr(database_url)), clock=clock)
+    settings = Settings(database_url=SecretStr(database_url), trace_folder=tmp_path)
+    built = build(settings, clock=clock)
     yield built
     await built.aclose()
 

@@ -1,7 +1,7 @@
 """A receiver on loopback that keeps raw bytes and plays a script, one entry a request."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -41,6 +41,7 @@ class Receiver:
     got: list[Received] = field(default_factory=list)
     always: int | str | tuple[int, dict[str, str], bytes] = 200
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    on_got: Callable[[Received], None] | None = None
 
     @property
     def url(self) -> str:
@@ -55,6 +56,8 @@ class Receiver:
                 length = int(one.headers.get("content-length", "0"))
                 one.raw += await reader.readexactly(length)
                 self.got.append(one)
+                if self.on_got is not None:
+                    self.on_got(one)
                 if not await self._answer(
                     self.script.pop(0) if self.script else self.always, writer
                 ):

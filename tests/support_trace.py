@@ -10,10 +10,10 @@ from typing import Any
 from uuid import UUID
 
 import boto3
+import httpx
 from moto.server import ThreadedMotoServer
 from tests.support import School
 
-from onefold.adapters.sinks import registry
 from onefold.domains.trace.desk import TraceDesk
 from onefold.domains.trace.service import TraceService
 from onefold.engine.courier import Courier
@@ -151,8 +151,7 @@ class World:
 
     def make(self, route: Route) -> Sink:
         """The scripted sink of a destination, or the configured one."""
-        found = self.sinks.get(route.destination)
-        return found or registry.make(route.sink, route.config, route.secrets)
+        return self.sinks.get(route.destination) or self.onefold.trace.make(route)
 
     async def work_off(self, after: timedelta | None = None) -> dict[str, int]:
         """Let *after* pass, then deliver all that is due."""
@@ -174,6 +173,7 @@ def bucket() -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
+    httpx.post(f"{url}/moto-api/reset")  # what it keeps outlives the server
     client = boto3.client(
         "s3",
         endpoint_url=url,

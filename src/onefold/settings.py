@@ -147,6 +147,13 @@ class Settings(BaseSettings):
     trace_loopback: Annotated[
         bool, Field(description="Let destinations be on this machine: for tests and demos alone")
     ] = False
+    trace_folder: Annotated[
+        Path | None,
+        Field(
+            description="Below which file destinations may write, and nowhere else; without, "
+            "`traces` in ONEFOLD_HOME"
+        ),
+    ] = None
     trace_valkey_prefix: Annotated[
         str, Field(pattern="^[^{}]+$", description="Before every key of trace in Valkey")
     ] = "onefold-trace"
@@ -188,6 +195,11 @@ class Settings(BaseSettings):
                 continue
             for meant in get_close_matches(name.upper(), ours, n=1, cutoff=0.9):
                 raise InvalidSetting(name, f"there is no such setting; is {meant} meant?")
+
+    @property
+    def files_of_traces(self) -> Path:
+        """Below which file destinations may write."""
+        return self.trace_folder or self.home / "traces"
 
     @property
     def event_max_age(self) -> timedelta:

@@ -12,7 +12,7 @@ from onefold.adapters.sinks import registry
 from onefold.adapters.sinks.file import compact
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.trace_metrics import TraceMetrics
-from onefold.core.clock import Clock
+from onefold.core.clock import Clock, SystemClock
 from onefold.domains.trace.desk import TraceDesk, Watch
 from onefold.domains.trace.service import MakeSink as MakeBySettings
 from onefold.domains.trace.service import TraceService
@@ -93,7 +93,7 @@ def trace_over(
 ) -> Trace:
     """Trace over *uow*; the settings say who tells what is due."""
     deadlines, close = _deadlines(uow, settings)
-    make = _guarded(loopback=settings.trace_loopback)
+    make = _guarded(loopback=settings.trace_loopback, folder=settings.files_of_traces)
     return Trace(
         service=TraceService(uow, clock=clock, random=random, make=make),
         uow=uow,
@@ -125,16 +125,16 @@ def _deadlines(uow: UnitOfWork, settings: Settings) -> tuple[Deadlines, Callable
 
 def compacted(folder: Path) -> dict[str, int]:
     """Make the daily files of a file destination's folder; how many lines each has."""
-    return compact(folder)
+    return compact(folder, now=SystemClock().now())
 
 
-def _guarded(*, loopback: bool) -> MakeBySettings:
-    """Sinks as configured; none on this machine unless whoever runs it says so."""
+def _guarded(*, loopback: bool, folder: Path) -> MakeBySettings:
+    """Sinks as configured, within what whoever runs this machine says of it."""
 
     def make(kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> Sink:
         if config.get("loopback") and not loopback:
             reason = "this server's settings do not allow it"
             raise InvalidInput([FieldProblem("config.loopback", "config", reason)])
-        return registry.make(kind, config, secrets)
+        return registry.make(kind, config, secrets, folder=folder)
 
     return make

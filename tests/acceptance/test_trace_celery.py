@@ -25,10 +25,11 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
 async def _closed_an_hour_ago(url: str, out: Path) -> None:
     """Three trades, and consent to a folder, by a process whose hour has passed: all are due."""
     clock = ManualClock(SystemClock().now() - timedelta(hours=1))
-    onefold = build(Settings(database_url=SecretStr(url)), clock=clock)
+    settings = Settings(database_url=SecretStr(url), trace_folder=out.parent)
+    onefold = build(settings, clock=clock)
     try:
         school, service = await new_school(onefold), onefold.trace.service
-        await service.create_destination(school.admin, "folder", "file", config={"path": str(out)})
+        await service.create_destination(school.admin, "folder", "file", config={"path": out.name})
         await service.subscribe(
             school.admin, "user-ada", "folder", profile="full", consent_version="1"
         )
@@ -47,6 +48,7 @@ async def test_beat_and_worker_deliver_what_is_due(
     env = os.environ | {
         "ONEFOLD_DATABASE_URL": sqlite_url,
         "ONEFOLD_TRACE_CELERY_EVERY_S": "0.5",
+        "ONEFOLD_TRACE_FOLDER": str(tmp_path),
         "CELERY_BROKER_URL": valkey.url.replace("valkey://", "redis://"),
         "CELERY_RESULT_BACKEND": valkey.url.replace("valkey://", "redis://"),
     }

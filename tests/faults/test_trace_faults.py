@@ -37,7 +37,7 @@ from onefold.adapters.sinks.s3 import S3Sink
 from onefold.adapters.sql.schema import deadlines
 from onefold.core.published import PROFILES, fields_of, require
 from onefold.domains.trace.tables import attempts, deliveries, destinations, pseudonyms
-from onefold.errors import ConstraintViolated, IllegalTransition, InvalidInput
+from onefold.errors import Conflict, ConstraintViolated, IllegalTransition, InvalidInput
 from onefold.ports.sink import Kind, Outcome, Toll
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
@@ -48,9 +48,13 @@ NOW = datetime(2026, 1, 15, 14, 30, tzinfo=UTC)
 
 
 @pytest.fixture
-async def onefold(database_url: str, clock: ManualClock) -> AsyncIterator[Installation]:
+async def onefold(
+    database_url: str, clock: ManualClock, tmp_path: Path
+) -> AsyncIterator[Installation]:
     """All parts; receivers on this machine are let in."""
-    settings = Settings(database_url=SecretStr(database_url), trace_loopback=True)
+    settings = Settings(
+        database_url=SecretStr(database_url), trace_loopback=True, trace_folder=tmp_path
+    )
     built = build(settings, clock=clock)
     yield built
     await built.aclose()
@@ -110,7 +114,7 @@ async def test_a3_a4_a_real_trade_is_read_and_mapped(world: World) -> None:
 async def test_a5_a_running_server_delivers(world: World, tmp_path: Path) -> None:
     """Nothing enqueued and nothing scheduled; ours does with nothing but the server's loops."""
     await world.service.create_destination(
-        world.school.admin, "folder", "file", config={"path": str(tmp_path / "out")}
+        world.school.admin, "folder", "file", config={"path": "out"}
     )
     await world.subscribe("folder")
     await world.closed()
@@ -408,7 +412,7 @@ async def test_d1_writers_at_once_lose_and_double_nothing(tmp_path: Path) -> Non
     await asyncio.gather(*(one.send(parcel(), now=NOW) for one in sinks for _ in range(5)))
 
     assert len(files(tmp_path)) == 1
-    assert compact(tmp_path) == {"trades-2026-01-15.jsonl": 1}
+    assert compact(tmp_path, now=NOW) == {"trades-2026-01-15.jsonl": 1}
 
 
 async def test_d2_writers_at_once_keep_every_object() -> None:
@@ -456,7 +460,7 @@ async def test_e1_e6_canaries_are_nowhere(
             config={"url": f"{there.url}/{'x' * 9}", "loopback": True}, secrets={"token": TOKEN},
         )  # fmt: skip
         await world.service.create_destination(
-            world.school.admin, "folder", "file", config={"path": str(tmp_path / "out")}
+            world.school.admin, "folder", "file", config={"path": "out"}
         )
         for name in ("hook", "folder"):
             await world.subscribe(name, user="canary-user", profile=profile)
@@ -618,6 +622,55 @@ async def test_f1_profit_is_the_brokers_or_an_instruments(world: World) -> None:
     assert (second["profit_gross"], second["currency"]) == ("1525.00", "USD")
 
 
+async def test_f1_a_corrected_price_brings_a_corrected_profit(world: World) -> None:
+    """Worked out of the table, it is worked out again; the broker's own figure stands."""
+    admin, service = world.school.admin, world.school.service
+    await world.service.set_instrument(admin, "XAUUSD", "100", "USD")
+    gold = {"instrument": "XAUUSD", "entry_price": "2650", "exit_price": "2660", "volume": "1"}
+    given = trade(world.now, **gold, profit_net=None, currency=None)
+    ours = await world.service.record(service, given)
+    theirs = await world.service.record(service, given | {"profit_gross": "999", "currency": "USD"})
+
+    worked, stands = [
+        await world.service.correct(
+            service, one["trade_id"], {"exit_price": "2655"}, expected_revision=1
+        )
+        for one in (ours, theirs)
+    ]
+
+    assert (ours["profit_gross"], worked["profit_gross"]) == ("1000", "500")
+    assert stands["profit_gross"] == "999"
+
+
+async def test_f1_a_profit_of_many_digits_can_be_published(world: World) -> None:
+    """Eight digits of a coin times eight of its price: exact to the twelfth, and sent."""
+    there = await world.destination()
+    await world.subscribe()
+    await world.service.set_instrument(world.school.admin, "BTCUSD", "1", "USD")
+    coin = {"entry_price": "0.00000001", "exit_price": "65000.12345678", "volume": "0.12345678"}
+    await world.closed(instrument="BTCUSD", **coin, profit_net=None, currency=None)
+
+    assert await world.work_off(MINUTE * 5) == {"delivered": 1}
+    assert json.loads(there.bodies[0])["data"]["profit_gross"] == "8024.705941575293"
+
+
+async def test_f1_a_repeat_is_the_same_though_its_profit_was_worked_out(world: World) -> None:
+    """A statement that is imported again after the table came is no other trade."""
+    id_, service = uuid4(), world.school.service
+    given = trade(world.now, instrument="XAUUSD", profit_net=None, currency=None)
+    await world.service.record(service, given, trade_id=id_)
+    await world.service.set_instrument(world.school.admin, "XAUUSD", "100", "USD")
+
+    again = await world.service.record(service, given, trade_id=id_)
+
+    assert again["profit_gross"] is None
+    with pytest.raises(Conflict):
+        await world.service.record(service, given | {"volume": "0.6"}, trade_id=id_)
+    for wrong in (("X", "1", "euro"), ("X", "0", "EUR"), ("no good", "1", "EUR")):
+        with pytest.raises(InvalidInput):
+            await world.service.set_instrument(world.school.admin, *wrong)
+
+
 async def test_f1_a_correction_is_a_revision(world: World) -> None:
     """Silent edits; ours adds a revision that is delivered beside the first."""
     there = await world.destination()
@@ -669,14 +722,16 @@ async def test_f3_metrics_are_true(world: World) -> None:
 
 async def test_f3_coverage_counts_losers_too(world: World) -> None:
     """n of m closed trades were delivered, whatever they came to."""
+    await world.closed(exit_price="1.07", profit_net="-510")  # before the consent
     await ready(world)
-    await world.closed(exit_price="1.07", profit_net="-510", user_id="user-without-consent")
+    await world.closed(user_id="user-bob")  # whose account has the same name
     await world.work_off(MINUTE * 5)
 
-    (found,) = await world.service.coverage(
+    found, of_bob = await world.service.coverage(
         world.school.admin, since=world.now - timedelta(days=1), until=world.now
     )
-    assert (found["closed"], found["delivered"]) == (2, 1)
+    assert (found["user_id"], found["closed"], found["delivered"]) == ("user-ada", 2, 1)
+    assert (of_bob["user_id"], of_bob["closed"], of_bob["delivered"]) == ("user-bob", 1, 0)
 
 
 # --- G: smaller ---------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from onefold.ports.sink import Kind, Outcome, Sink
 log = logging.getLogger("onefold.courier")
 
 LEASE = timedelta(seconds=60)  # a sink's total timeout of 30 s and as much again
+_OF_LEASE = 0.75  # the rest is for the receipt
 POLL_S = 0.5  # what others arm is seen after this at the latest
 
 MakeSink = Callable[[Route], Sink]
@@ -55,6 +56,8 @@ class Courier:
         self._clock, self._lease, self._batch = clock, lease, batch
         self._sinks: dict[str, tuple[int, Sink]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._told: dict[str, int] = {}  # versions that make no sink, so that each is told once
         self._settle = Together(self._settle_all)
         self._next: datetime | None = None
         self.said: Counter[str] = Counter()
@@ -115,7 +118,7 @@ class Courier:
         """
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._retiring, return_exceptions=True)
         sinks, self._sinks = self._sinks, {}
         for _, sink in sinks.values():
             await sink.aclose()
@@ -152,18 +155,37 @@ class Courier:
             return sink
         try:
             made = self._make(route)
-        except OnefoldError as error:
-            log.error("destination %s cannot be used: %s", route.destination, error)  # noqa: TRY400
+        except Exception as error:  # a plug-in's bug is its own destination's, and no other's
+            if self._told.get(route.destination) != route.version:
+                # Only our own errors are known to hold no value of a configuration.
+                why = str(error) if isinstance(error, OnefoldError) else type(error).__name__
+                log.error("destination %s cannot be used: %s", route.destination, why)  # noqa: TRY400
+            self._told[route.destination] = route.version
             return None
         self._sinks[route.destination] = (route.version, made)
         if sink is not None:
-            await sink.aclose()
+            task = asyncio.create_task(self._retire(sink, set(self._tasks)))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
         return made
+
+    async def _retire(self, sink: Sink, under_way: set[asyncio.Task[None]]) -> None:
+        """Close a sink whose configuration has changed, when the last attempt with it is over."""
+        if under_way:
+            await asyncio.wait(under_way)
+        try:
+            await sink.aclose()
+        except Exception as error:
+            log.error("a sink was not closed: %s", type(error).__name__)  # noqa: TRY400
 
     async def _deliver(self, sink: Sink, sending: Sending, deadline: Deadline) -> None:
         began = self._clock.now()
         try:
-            outcome = await sink.send(sending.parcel, now=began)
+            # A sink has its own timeout; one that forgets it must not outlive its lease.
+            async with asyncio.timeout(self._lease.total_seconds() * _OF_LEASE):
+                outcome = await sink.send(sending.parcel, now=began)
+        except TimeoutError:
+            outcome = Outcome(Kind.RETRY, "timeout")
         except Exception as error:  # a bug of a sink costs an attempt, and nothing else
             # Its text is not told: it may hold a URL with its secret, or what was sent.
             log.error("a sink failed with %s", type(error).__name__)  # noqa: TRY400

@@ -92,6 +92,9 @@ class SinkFactory(Protocol):
         """
         The sink that *config* and *secrets* describe; nothing is connected yet.
 
+        A factory that also takes a keyword `folder` is given the path below which the
+        operator lets sinks write files, and must write nowhere else.
+
         Raises:
             InvalidInput: what they say cannot work; each wrong field is named, no value is.
         """

@@ -25,6 +25,7 @@ ROUTES = {
     ("PUT", f"{P}/instruments/{{symbol}}"): MANAGE,
     ("POST", f"{P}/destinations"): MANAGE,
     ("GET", f"{P}/destinations"): READ,
+    ("PATCH", f"{P}/destinations/{{name}}"): MANAGE,
     ("POST", f"{P}/destinations/{{name}}/test"): MANAGE,
     ("POST", f"{P}/destinations/{{name}}/pause"): MANAGE,
     ("POST", f"{P}/destinations/{{name}}/resume"): MANAGE,
@@ -139,8 +140,16 @@ async def test_from_an_open_trade_to_its_receipt(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"exit_price": 1.09}, {"extra": 1}, {"entry_time": "2026-01-01T09:00:00"}, {"side": "up"}],
-    ids=["float", "unknown", "naive", "side"],
+    [
+        {"exit_price": 1.09},
+        {"extra": 1},
+        {"entry_time": "2026-01-01T09:00:00"},
+        {"side": "up"},
+        {"side": None},
+        {"entry_time": "0001-01-01T00:00:00+05:00"},
+        {"exit_time": "9999-12-31T23:59:59Z"},
+    ],
+    ids=["float", "unknown", "naive", "side", "null", "first year", "last year"],
 )
 async def test_what_is_no_trade_is_refused(
     world: World,
@@ -152,6 +161,51 @@ async def test_what_is_no_trade_is_refused(
 
     assert answer.status_code == 422
     assert next(iter(wrong)) in answer.text
+
+
+async def test_a_correction_can_say_that_something_is_unknown(
+    world: World, service: AsyncClient
+) -> None:
+    """Null takes a fact out, what is left out stays, and what changes nothing is refused."""
+    id_ = await world.closed(stop_loss="1.07")
+    path = f"{P}/trades/{id_}/correct"
+
+    fixed = await service.post(path, json={"expected_revision": 1, "facts": {"stop_loss": None}})
+    again = await service.post(path, json={"expected_revision": 2, "facts": {"side": "buy"}})
+    nothing = await service.post(path, json={"expected_revision": 2, "facts": {}})
+
+    assert (fixed.status_code, fixed.json()["stop_loss"]) == (200, None)
+    assert (fixed.json()["volume"], fixed.json()["revision"]) == ("0.5", 2)
+    assert (again.status_code, nothing.status_code) == (422, 422)
+
+
+async def test_a_destination_is_changed_over_http(admin: AsyncClient) -> None:
+    """A key that is null is taken out; the rest stays, and the secrets are not told."""
+    made = {"name": "t", "sink": "webhook", "config": {"url": "https://one.example/"}}
+    await admin.post(f"{P}/destinations", json=made | {"secrets": {"token": "hunter2"}})
+    path = f"{P}/destinations/t"
+
+    answer = await admin.request("PATCH", path, json={"config": {"timeout_s": 9}, "rate_per_s": 2})
+    wrong = await admin.request("PATCH", path, json={"config": {"url": None}})
+    empty = await admin.request("PATCH", path, json={})
+    back = await admin.request(
+        "PATCH", path, json={"config": {"timeout_s": None}, "rate_per_s": None}
+    )
+
+    assert answer.json()["config"] == {"url": "https://one.example/", "timeout_s": 9}
+    assert [a.status_code for a in (answer, wrong, empty, back)] == [200, 422, 422, 200]
+    assert (back.json()["config"], back.json()["rate_per_s"]) == (made["config"], None)
+    assert "hunter2" not in answer.text + back.text
+
+
+async def test_a_consent_that_is_over_already_is_refused(world: World, admin: AsyncClient) -> None:
+    """422, and nothing was recorded."""
+    await world.destination("t")
+    consent = {"user_id": "u", "destination": "t", "profile": "full", "consent_version": "1"}
+
+    answer = await admin.post(f"{P}/subscriptions", json=consent | {"until": "2025-01-01T00:00Z"})
+
+    assert (answer.status_code, "until" in answer.text) == (422, True)
 
 
 async def test_another_school_does_not_exist(

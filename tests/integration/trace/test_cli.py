@@ -30,11 +30,13 @@ STATEMENT = "\n".join(
 
 
 @pytest.fixture
-def run(sqlite_url: str) -> Any:
+def run(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs a command over a fresh database; its JSON, or its text."""
+    monkeypatch.setenv("ONEFOLD_TRACE_FOLDER", str(tmp_path))
 
-    def call(*words: str, code: int = 0) -> Any:
-        result = CliRunner().invoke(app, [*words, "--database", sqlite_url])
+    def call(*words: str, code: int = 0, plain: bool = False) -> Any:
+        where = [] if plain else ["--database", sqlite_url]
+        result = CliRunner().invoke(app, [*words, *where])
         assert result.exit_code == code, result.output
         return json.loads(result.output) if "--json" in words else result.output
 
@@ -47,7 +49,7 @@ def test_a_statement_goes_to_files(run: Any, tmp_path: Path) -> None:
     statement.write_text(STATEMENT)
     out = tmp_path / "out"
     run("school", "create", "Desk")
-    config = f"path={out}"
+    config = "path=out"
     made = run(
         "trace", "destination", "create", "folder", "--sink", "file", "--config", config, "--json"
     )
@@ -92,8 +94,21 @@ def test_a_destination_is_tried_paused_rotated_and_removed(run: Any, tmp_path: P
     )  # fmt: skip
     assert made[0]["secrets"] == ["signing"]
     assert "MfKQ" not in json.dumps(made)
-    tested = json.loads(run("trace", "test", "hook", "--no-send"))
-    assert json.loads(tested["body"])["type"] == "trade.test"
+    tested = run("trace", "test", "hook", "--no-send")
+    assert json.loads(tested)["type"] == "trade.test"
+    changed = run(
+        "trace", "destination", "change", "hook", "--config", "timeout_s=9", "--rate-per-s", "2",
+        "--json",
+    )  # fmt: skip
+    assert (changed[0]["rate_per_s"], changed[0]["secrets"]) == (2, ["signing"])
+    assert changed[0]["config"] == {"url": "https://tracker.example/x", "timeout_s": "9"}
+    back = run(
+        "trace", "destination", "change", "hook", "--config", "timeout_s=", "--rate-per-s", "0",
+        "--json",
+    )  # fmt: skip
+    assert (back[0]["rate_per_s"], list(back[0]["config"])) == (None, ["url"])
+    run("trace", "destination", "change", "hook", code=1)
+    run("trace", "destination", "change", "hook", "--config", "url=http://x/", code=1)
     assert run("trace", "destination", "pause", "hook") == "0 deliveries are held\n"
     assert run("trace", "destination", "resume", "hook") == "0 deliveries go on\n"
     run("trace", "destination", "rotate", "hook", "--secret", "token=t0ken")
@@ -103,3 +118,85 @@ def test_a_destination_is_tried_paused_rotated_and_removed(run: Any, tmp_path: P
     assert run("trace", "list", "--json") == []
     assert run("trace", "coverage", "--json") == []
     run("trace", "test", "hook", code=1)
+
+
+def test_a_later_statement_closes_what_an_earlier_one_had_open(run: Any, tmp_path: Path) -> None:
+    """The same ticket, now with its exit: closed once; with another entry, refused."""
+    run("school", "create", "Desk")
+    run("trace", "destination", "create", "folder", "--sink", "file", "--config", "path=out")
+    run("trace", "subscribe", "ada", "folder", "--consent", "1")
+    head = "ticket,instrument,side,entry_time,entry_price,exit_time,exit_price"
+    lines = {
+        "monday": "1,EURUSD,buy,2026-01-01T09:00:00+02:00,1.0800,,",
+        "other": "1,EURUSD,buy,2026-01-01T09:00:00+02:00,1.0900,2026-01-02T10:00:00Z,1.09",
+        "tuesday": "1,EURUSD,buy,2026-01-01T09:00:00+02:00,1.0800,2026-01-02T10:00:00Z,1.09",
+    }
+    said = []
+    for name in ("monday", "other", "tuesday", "tuesday"):
+        file = tmp_path / f"{name}.csv"
+        file.write_text(f"{head}\n{lines[name]}\n")
+        report = run("trades", "import", str(file), "--user", "ada", "--json")
+        said.append((report["new"], report["closed"], len(report["refused"])))
+
+    assert said == [(1, 0, 0), (0, 0, 1), (0, 1, 0), (0, 0, 0)]
+    assert [row["revision"] for row in run("trace", "list", "--json")] == [2]
+
+
+def test_a_test_prints_the_exact_bytes_and_sends_them(run: Any, tmp_path: Path) -> None:
+    """What is printed is what is written; a refusal is an exit code."""
+    run("school", "create", "Desk")
+    run("trace", "destination", "create", "folder", "--sink", "file", "--config", "path=out")
+
+    printed, told = run("trace", "test", "folder").splitlines()
+
+    (written,) = (tmp_path / "out").rglob("*.json")
+    assert written.read_text() == f"{printed}\n"
+    assert told == "delivered: written"
+    shown = run("trace", "test", "folder", "--json")
+    assert (shown["outcome"], json.loads(shown["body"])["type"]) == ("delivered", "trade.test")
+    dead = ("--sink", "webhook", "--config", "url=https://[::1]/", "--secret", "token=t")
+    run("trace", "destination", "create", "inside", *dead)
+    assert "blocked_address" in run("trace", "test", "inside", code=1)
+
+
+def test_a_configuration_on_the_command_line_is_text(run: Any) -> None:
+    """An account number stays the text that its sink asks for, a number is read from text."""
+    run("school", "create", "Desk")
+    words = ("--sink", "myfxbook", "--secret", "session=s", "--config", "account=12345")
+
+    made = run(
+        "trace", "destination", "create", "m", *words, "--config", "utc_offset_min=120", "--json"
+    )
+
+    assert made[0]["config"] == {"account": "12345", "utc_offset_min": "120"}
+    run("trace", "destination", "create", "n", *words, "--config", "utc_offset_min=x", code=1)
+    run("trace", "destination", "create", "n", "--sink", "file", "--secret", "x", code=1)
+
+
+def test_what_a_statement_says_wrongly_is_told_line_by_line(run: Any, tmp_path: Path) -> None:
+    """Torn lines, missing tickets, wrong instants, changed trades: each is named, none guessed."""
+    run("school", "create", "Desk")
+    head = "ticket,instrument,side,entry_time,entry_price,exit_time,exit_price"
+    good = "1,EURUSD,buy,2026-01-01T09:00:00Z,1.08,2026-01-01T10:00:00Z,1.09"
+    lines = [
+        head,
+        good,
+        good.replace("1.08", "1,08").replace("1,", "2,", 1),
+        good.replace("1,", ",", 1),
+        good.replace("1,", "3,", 1).replace("2026-01-01T10", "2026-13-01T10"),
+        good.replace("1.09", "1.10"),
+    ]
+    statement = tmp_path / "s.csv"
+    statement.write_text("\n".join(lines))
+
+    report = run("trades", "import", str(statement), "--user", "ada", "--json")
+    other = run("trades", "import", str(statement), "--user", "bob", "--json")
+
+    assert (report["new"], other["new"]) == (1, 1)
+    assert [one["line"] for one in report["refused"]] == [3, 4, 5, 6]
+    told = " ".join(one["reason"] for one in report["refused"])
+    assert all(word in told for word in ("cells", "ticket", "exit_time", "another exit"))
+    assert "cannot be read" in run("trades", "import", "none.csv", "--user", "a", code=1)
+    statement.write_bytes(b"\xff\xfe")
+    assert "UTF-8" in run("trades", "import", str(statement), "--user", "a", code=1)
+    assert "no such folder" in run("trace", "compact", str(tmp_path / "none"), code=1, plain=True)

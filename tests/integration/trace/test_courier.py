@@ -3,20 +3,22 @@
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import another_server
 from tests.support_trace import BUSY, MINUTE, OK, Scripted, World, files, opening, trade
 
 from onefold.core.published import require
-from onefold.errors import IllegalTransition
+from onefold.errors import IllegalTransition, InvalidInput
+from onefold.ports.desk import Route
 from onefold.ports.sink import Kind, Outcome, Toll
 
 
 async def test_a_closed_trade_becomes_a_file(world: World, tmp_path: Path) -> None:
     """The whole way: record, close, wait, deliver; the receipt says what was written."""
     await world.service.create_destination(
-        world.school.admin, "folder", "file", config={"path": str(tmp_path / "out")}
+        world.school.admin, "folder", "file", config={"path": "out"}
     )
     await world.subscribe("folder")
     opened = await world.service.record(world.school.service, opening(world.now))
@@ -296,3 +298,217 @@ async def test_a_delivery_that_kills_its_couriers_is_given_up(world: World) -> N
 
     found = await world.only()
     assert (found["state"], found["reason"], len(there.got)) == ("dead", "attempts", 6)
+
+
+async def test_to_hurry_a_delivery_is_not_to_clear_it(world: World) -> None:
+    """Who sends one sooner has not looked at what the tripwire will find."""
+    there = await world.destination()
+    await world.subscribe(delay_s=86_400)
+    await world.closed(instrument="CANARY-Ada", private={"name": "Ada"})
+    await world.service.release(world.school.admin, (await world.only())["id"])
+
+    assert await world.work_off(MINUTE) == {"held": 1}
+    assert ((await world.only())["reason"], there.got) == ("tripwire", [])
+
+
+async def test_a_consent_that_was_replaced_does_not_come_back(world: World) -> None:
+    """Full at first, less later, then nothing: nothing, and not full again."""
+    there = await world.destination()
+    await world.subscribe(profile="full")
+    newer = await world.subscribe(profile="result_only", consent_version="2")
+    await world.closed()
+    await world.service.withdraw(world.school.admin, newer["id"])
+    await world.closed(entry_price="1.01")
+
+    await world.work_off(MINUTE * 9)
+
+    assert there.got == []
+    assert [row["state"] for row in await world.deliveries()] == ["cancelled"]
+
+
+async def test_what_may_have_been_received_cannot_be_recalled(world: World) -> None:
+    """A receiver that answered 503 may have kept it: the list says so."""
+    await world.destination(sink=Scripted([BUSY]))
+    given = await world.subscribe()
+    await world.closed()
+    await world.work_off(MINUTE * 5)
+    await world.closed(entry_price="1.01")
+
+    ended = [await world.service.withdraw(world.school.admin, given["id"]) for _ in range(2)]
+
+    assert [one["cancelled"] for one in ended] == [2, 0]
+    for one in ended:
+        assert [row["state"] for row in one["not_recalled"]] == ["cancelled"]
+
+
+async def test_the_longest_due_stays_first_through_reconciling(world: World) -> None:
+    """A backlog behind a rate is late, and is not shuffled for it."""
+    there = await world.destination(rate_per_s=1.0, concurrency=1)
+    await world.subscribe()
+    for n in range(3):
+        await world.closed(entry_price=f"1.0{n}")
+        world.onefold.clock.advance(MINUTE)  # type: ignore[attr-defined]
+    world.onefold.clock.advance(MINUTE * 30)  # type: ignore[attr-defined]
+    await world.service.reconcile(limit=1)
+
+    for _ in range(3):
+        await world.work_off(timedelta(seconds=1))
+
+    prices = [require(body)[1].entry_price for body in there.bodies]  # type: ignore[attr-defined]
+    assert prices == ["1.00", "1.01", "1.02"]
+
+
+async def test_accounts_of_two_users_never_share_a_name(world: World) -> None:
+    """However their ids are spelled, and however long."""
+    there = await world.destination()
+    long = "x" * 100
+    pairs = [("a/b", "c"), ("a", "b/c"), (long, "y" * 60 + "1"), (long, "y" * 60 + "2")]
+    for user, account in pairs:
+        await world.subscribe(user=user)
+        await world.closed(user_id=user, account_id=account)
+    await world.work_off(MINUTE * 5)
+
+    references = {require(body)[1].account_ref for body in there.bodies}  # type: ignore[attr-defined]
+    assert len(references) == 4
+
+
+async def test_what_was_never_tried_is_tried_before_it_is_given_up(world: World) -> None:
+    """Ten days without a worker are not the destination's fault: it is asked once."""
+    there = await world.destination()
+    await world.subscribe()
+    await world.closed()
+
+    assert await world.work_off(timedelta(days=10)) == {"delivered": 1}
+    assert len(there.got) == 1
+
+
+async def test_the_time_of_a_pause_is_not_held_against_anything(world: World) -> None:
+    """Held for ten days, it has its seven from when it may go on."""
+    there = await world.destination(sink=Scripted([BUSY, BUSY, OK]))
+    await world.subscribe()
+    await world.closed()
+    await world.work_off(MINUTE * 5)
+    await world.service.pause(world.school.admin, "tracker")
+    await world.work_off(timedelta(days=10))
+    await world.service.resume(world.school.admin, "tracker")
+
+    assert await world.work_off() == {"retry": 1}
+    assert await world.work_off(MINUTE) == {"delivered": 1}
+    assert len(there.got) == 3
+
+
+async def test_a_destination_is_changed_and_keeps_its_state(world: World) -> None:
+    """Merged, tried before it is kept, and used from the next attempt on."""
+    admin, service = world.school.admin, world.service
+    config = {"url": "https://one.example/", "timeout_s": 9.0}
+    made = await service.create_destination(
+        admin, "hook", "webhook", config=config, secrets={"token": "t"}, rate_per_s=2.0
+    )
+    await service.pause(admin, "hook")
+    patch = {"url": "https://two.example/", "timeout_s": None}
+    told = await service.change(
+        admin, "hook", {"config": patch, "concurrency": 9, "rate_per_s": None}
+    )
+
+    wrongs: list[dict[str, Any]] = [
+        {"config": {"url": "http://three.example/"}}, {"concurrency": 0}, {"schedule": "never"},
+        {"secrets": {}}, {"name": "x"}, {},
+    ]  # fmt: skip
+    for wrong in wrongs:
+        with pytest.raises(InvalidInput):
+            await service.change(admin, "hook", wrong)
+
+    (shown,) = await service.destinations(admin)
+    assert shown == told
+    assert (shown["id"], shown["state"], shown["secrets"]) == (made["id"], "paused", ["token"])
+    assert shown["config"] == {"url": "https://two.example/"}
+    assert (shown["concurrency"], shown["rate_per_s"], shown["delay_floor_s"]) == (9, None, 60)
+
+
+async def test_a_changed_destination_is_used_without_cutting_what_is_under_way(
+    world: World,
+) -> None:
+    """The old sink is closed when its last attempt is over, the new one takes the next."""
+    first, second = _Closable(), _Closable()
+    await world.destination(sink=first)
+    await world.subscribe()
+    await world.closed()
+    later = timedelta(seconds=30)
+    world.onefold.clock.advance(later)  # type: ignore[attr-defined]
+    await world.closed(entry_price="1.01")
+    goes_on, began = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: object) -> None:
+        began.set()
+        await goes_on.wait()
+        assert not first.closed
+
+    first.before = wait
+    world.onefold.clock.advance(MINUTE * 5 - later)  # type: ignore[attr-defined]
+    async with world.courier() as courier:
+        await courier.step()
+        await began.wait()
+        await world.service.change(world.school.admin, "tracker", {"concurrency": 5})
+        world.sinks[next(iter(world.sinks))] = second
+        world.onefold.clock.advance(later)  # type: ignore[attr-defined]
+        await courier.step()
+        assert not first.closed
+        goes_on.set()
+        await courier.settled()
+        await asyncio.sleep(0)
+
+        assert (len(second.got), first.closed, second.closed) == (1, True, False)
+
+
+class _Closable(Scripted):
+    """Says whether it was closed."""
+
+    closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_a_plug_in_that_cannot_be_made_stops_nobody_else(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its bug is told once, without its text, and the others are delivered to."""
+    await world.destination("bad")
+    await world.subscribe("bad")
+    await world.closed()
+    good = await world.destination("good")
+    await world.subscribe("good", user="user-bob")
+    await world.closed(user_id="user-bob")
+    bad = next(iter(world.sinks))
+
+    def make(route: Route) -> Any:
+        if route.destination == bad:
+            raise KeyError("hunter2")
+        return world.make(route)
+
+    world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
+    async with world.courier() as courier:
+        courier._make = make
+        for _ in range(3):
+            await courier.work_off()
+
+    assert len(good.got) == 1
+    assert (caplog.text.count("cannot be used"), "hunter2" in caplog.text) == (1, False)
+
+
+async def test_a_sink_that_never_ends_is_left_in_time(world: World) -> None:
+    """It costs an attempt, and no task is left behind."""
+    there = await world.destination()
+    await world.subscribe()
+    await world.closed()
+
+    async def hang(_: object) -> None:
+        await asyncio.Event().wait()
+
+    there.before = hang
+    world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
+    async with world.courier() as courier:
+        courier._lease = timedelta(seconds=0.1)
+        assert await courier.work_off() == {"retry": 1}
+
+    assert (await world.only())["last_outcome"] == "timeout"

@@ -1,7 +1,9 @@
 """What the sinks send, byte by byte, and what answers mean to them."""
 
+import asyncio
 import base64
 import logging
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ from onefold.adapters.sinks.address import allowed, target
 from onefold.adapters.sinks.file import FileSink, compact
 from onefold.adapters.sinks.myfxbook import MyfxbookSink
 from onefold.adapters.sinks.posting import classified, retry_after
+from onefold.adapters.sinks.s3 import S3Sink
 from onefold.adapters.sinks.tradervue import TradervueSink
 from onefold.adapters.sinks.webhook import WebhookSink
 from onefold.core.published import Full, ResultOnly, encode
 from onefold.errors import InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+from onefold.ports.sink import Kind, Outcome, Parcel, Sink, Toll
 
 NOW = datetime(2026, 1, 15, 14, 30, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -104,6 +107,7 @@ STATUSES: list[tuple[int, Kind, Toll]] = [
     (410, Kind.PERMANENT, Toll.DISABLE),
     *((status, Kind.PERMANENT, Toll.NONE) for status in (400, 404, 405, 409, 422, 501, 505)),
     *((status, Kind.RETRY, Toll.NONE) for status in (408, 425, 429, 500, 502, 503, 504)),
+    *((status, Kind.RETRY, Toll.NONE) for status in (507, 509, 511, 520, 527, 529, 599)),
 ]
 
 
@@ -190,6 +194,7 @@ async def test_a_name_that_leads_inside_is_not_connected_to(leads_to: list[str])
     "url",
     [
         "http://tracker.example/", "ftp://x/", "https://u:hunter2@x/", "https://", "https://x:22/",
+        f"https://{'a' * 64}.example/",
         "https://x/\r\nHost: y", "https://[::1", "x",
     ],
 )  # fmt: skip
@@ -256,6 +261,94 @@ async def test_a_file_is_written_once_and_whole(tmp_path: Path) -> None:
     assert (written.stat().st_mode & 0o777, written.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
+@pytest.mark.parametrize("path", ["/etc", "..", "a/../../b", "a/..", "", ".", "out/link", "file"])
+async def test_a_file_destination_stays_below_the_operators_folder(
+    tmp_path: Path, path: str
+) -> None:
+    """No whole path, no way up, no link: refused when it is made, and told why."""
+    (tmp_path / "base" / "out").mkdir(parents=True)
+    (tmp_path / "base" / "out" / "link").symlink_to(tmp_path)
+    (tmp_path / "base" / "file").write_text("x")
+
+    with pytest.raises(InvalidInput, match=r"config\.path"):
+        registry.make("file", {"path": path}, {}, folder=tmp_path / "base")
+
+
+async def test_a_link_that_comes_later_is_not_followed(tmp_path: Path) -> None:
+    """Whoever can write below the folder cannot lead a delivery out of it."""
+    base, outside = tmp_path / "base", tmp_path / "outside"
+    outside.mkdir()
+    file = FileSink({"path": "a/b"}, {}, folder=base)
+    (base / "a").mkdir(parents=True)
+    (base / "a" / "b").symlink_to(outside)
+
+    outcome = await file.send(parcel(), now=NOW)
+
+    assert (outcome.kind, files(outside)) == (Kind.RETRY, [])
+    (base / "a" / "b").unlink()
+    assert (await file.send(parcel(), now=NOW)).kind is Kind.DELIVERED
+    (written,) = files(base)
+    made = [one for one in written.parents if one.is_relative_to(base / "a" / "b")]
+    assert {one.stat().st_mode & 0o777 for one in made} == {0o700}
+    await file.aclose()
+
+
+async def test_what_a_dead_writer_left_is_swept(tmp_path: Path) -> None:
+    """An hour later; no sooner, for it may be of one that lives."""
+    file = FileSink({"path": str(tmp_path)}, {})
+    await file.send(parcel(), now=NOW)
+    left = tmp_path / "2026-01-15" / ".0123.part"
+    left.write_bytes(b'{"torn')
+    at = datetime.fromtimestamp(left.stat().st_mtime, UTC)
+
+    compact(tmp_path, now=at + timedelta(minutes=59))
+    assert left.exists()
+    compact(tmp_path, now=at + timedelta(minutes=61))
+    assert not left.exists()
+
+
+def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
+    """And so is a file in it that is no delivery."""
+    with pytest.raises(InvalidInput, match="no such folder"):
+        compact(tmp_path / "missing", now=NOW)
+    (tmp_path / "2026-01-15").mkdir()
+    (tmp_path / "2026-01-15" / "notes.json").write_text("{}")
+    with pytest.raises(InvalidInput, match=r"notes\.json"):
+        compact(tmp_path, now=NOW)
+
+
+@pytest.mark.timeout(20)
+async def test_a_process_whose_threads_all_hang_still_delivers(tmp_path: Path) -> None:
+    """A disk or a name server that hangs takes nothing from the other destinations."""
+    hangs, loop = threading.Event(), asyncio.get_running_loop()
+    shared = [loop.run_in_executor(None, hangs.wait) for _ in range(64)]
+    try:
+        async with receiving() as there:
+            made: list[Sink] = [
+                FileSink({"path": str(tmp_path)}, {}),
+                sink(there.url.replace("127.0.0.1", "localhost")),
+            ]
+            outcomes = [await one.send(parcel(), now=NOW) for one in made]
+            for one in made:
+                await one.aclose()
+    finally:
+        hangs.set()
+        await asyncio.gather(*shared)
+
+    assert {outcome.kind for outcome in outcomes} == {Kind.DELIVERED}
+
+
+async def test_a_receiver_marks_nobody_with_a_cookie() -> None:
+    """What it sets is not kept, and so not sent with the next delivery."""
+    async with receiving((200, {"set-cookie": "who=you; Path=/"}, b"")) as there:
+        one = sink(there.url)
+        for _ in range(2):
+            await one.send(parcel(), now=NOW)
+        await one.aclose()
+
+    assert [got.headers.get("cookie") for got in there.got] == [None, None]
+
+
 async def test_days_are_compacted_and_torn_files_never_seen(tmp_path: Path) -> None:
     """One line a delivery, the same at every call; tests and leftovers stay out."""
     file = FileSink({"path": str(tmp_path)}, {})
@@ -263,7 +356,8 @@ async def test_days_are_compacted_and_torn_files_never_seen(tmp_path: Path) -> N
     day = tmp_path / "2026-01-15"
     (day / ".x.part").write_bytes(b'{"torn')
 
-    assert compact(tmp_path) == compact(tmp_path) == {"trades-2026-01-15.jsonl": 1}
+    made = [compact(tmp_path, now=NOW) for _ in range(2)]
+    assert made == [{"trades-2026-01-15.jsonl": 1}] * 2
     assert (tmp_path / "trades-2026-01-15.jsonl").read_bytes() == parcel().body + b"\n"
 
 
@@ -361,6 +455,72 @@ async def test_s3_creates_one_object_and_finds_it_there() -> None:
     assert [o.reason for o in outcomes] == ["created", "there_already"]
     assert {o.kind for o in outcomes} == {Kind.DELIVERED}
     assert stored == parcel().body
+
+
+S3_KEYS = {"access_key_id": "k", "secret_access_key": "hunter2"}
+
+
+@pytest.mark.parametrize(
+    ("config", "asked"),
+    [
+        ({"endpoint": "https://minio.example"}, "minio.example"),
+        ({"region": "eu-central-1"}, "traces.s3.eu-central-1.amazonaws.com"),
+        ({"bucket": "my.traces", "region": "eu-central-1"}, "s3.eu-central-1.amazonaws.com"),
+    ],
+)
+async def test_s3_goes_to_an_address_that_was_checked(config: dict[str, Any], asked: str) -> None:
+    """Its name is looked up once; one that leads inside is not connected to."""
+    names = []
+
+    async def ask(host: str, port: int) -> list[str]:
+        names.append((host, port))
+        return ["169.254.169.254"]
+
+    one = S3Sink({"bucket": "traces"} | config, S3_KEYS, ask=ask)
+    outcome = await one.send(parcel(), now=NOW)
+    await one.aclose()
+
+    assert outcome == Outcome(Kind.PERMANENT, "blocked_address")
+    assert names == [(asked, 443)]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"endpoint": "http://127.0.0.1:9000"}, {"endpoint": "http://minio.example"},
+        {"endpoint": "https://minio.example:9000"}, {"endpoint": "hunter2"},
+        {"region": "no region!"}, {"bucket": "No Bucket!"}, {"bucket": ""},
+        {"prefix": "../up/"}, {"prefix": "/x/"}, {"prefix": "a//b"}, {"prefix": "a?b"},
+    ],
+)  # fmt: skip
+def test_a_wrong_bucket_makes_no_destination(config: dict[str, Any]) -> None:
+    """Told when it is made, by its field, and by nothing that it holds."""
+    with pytest.raises(InvalidInput, match=r"config\.") as refused:
+        registry.make("s3", {"bucket": "traces"} | config, S3_KEYS)
+
+    assert "hunter2" not in str(refused.value)
+
+
+async def test_what_s3_answers_is_what_it_means() -> None:
+    """Elsewhere is not followed, a wait is waited for, and a refused key pauses."""
+    elsewhere = (307, {"location": "https://other.example/"}, b"")
+    busy = (503, {"retry-after": "9"}, b"")
+    async with receiving(elsewhere, busy, 409, 403, 412) as there:
+        config = {"bucket": "traces", "endpoint": there.url, "loopback": True}
+        one = S3Sink(config, S3_KEYS)
+        told = [await one.send(parcel(), now=NOW) for _ in range(5)]
+        await one.aclose()
+
+    assert [(o.kind, o.status) for o in told] == [
+        (Kind.PERMANENT, 307),
+        (Kind.RETRY, 503),
+        (Kind.RETRY, 409),
+        (Kind.PERMANENT, 403),
+        (Kind.DELIVERED, 412),
+    ]
+    assert (told[1].retry_after, told[3].toll) == (timedelta(seconds=9), Toll.PAUSE)
+    assert {got.headers["if-none-match"] for got in there.got} == {"*"}
+    assert b"hunter2" not in b"".join(got.raw for got in there.got)
 
 
 def test_every_kind_of_sink_is_an_entry_point() -> None:

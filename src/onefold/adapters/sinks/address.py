@@ -5,7 +5,6 @@ A second look-up could answer otherwise (DNS rebinding), so the connection goes 
 address itself, under the name's own TLS identity and Host.
 """
 
-import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -62,7 +61,13 @@ class Target:
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
 
-def target(url: str, *, loopback: bool = False, ports: Sequence[int] = (443,)) -> Target:
+def target(
+    url: str,
+    *,
+    loopback: bool = False,
+    ports: Sequence[int] = (443,),
+    field: str = "config.url",
+) -> Target:
     """
     The parts of *url*.
 
@@ -70,13 +75,14 @@ def target(url: str, *, loopback: bool = False, ports: Sequence[int] = (443,)) -
         url: `https://host/path`; user and password have no place in it.
         loopback: Let it be `http`, of any port: for a receiver on this machine alone.
         ports: Those allowed.
+        field: Where it was given, for the refusal.
 
     Raises:
         InvalidInput: it is not such a URL. Its text is not told: it may hold a secret.
     """
     problem = _wrong_url(url, loopback, ports)
     if problem:
-        raise InvalidInput([FieldProblem("config.url", "url", problem)])
+        raise InvalidInput([FieldProblem(field, "url", problem)])
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -91,13 +97,21 @@ def _wrong_url(url: str, loopback: bool, ports: Sequence[int]) -> str | None:
         return "is not a URL"
     if any(ord(char) <= 32 or ord(char) == 127 for char in url):
         return "holds a character that no URL has"
-    if parts.username or parts.password or not parts.hostname:
+    if parts.username or parts.password or not parts.hostname or not _is_host(parts.hostname):
         return "expected https://host/path, without a user"
     if loopback:
         return None if parts.scheme in {"https", "http"} else "expected https or http"
     if parts.scheme != "https":
         return "expected https"
     return None if port is None or port in ports else "this port is not allowed"
+
+
+def _is_host(name: str) -> bool:
+    try:
+        name.encode("idna")  # as the resolver will: no label empty, or longer than 63
+    except UnicodeError:
+        return False
+    return True
 
 
 def allowed(address: str, *, loopback: bool = False) -> bool:
@@ -113,10 +127,9 @@ def allowed(address: str, *, loopback: bool = False) -> bool:
     return found.is_global and not found.is_reserved
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of *host*, as the system knows them."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+def resolve(host: str, port: int) -> Sequence[str]:
+    """The addresses of *host*, as the system knows them. Blocks, for as long as that takes."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(one[4][0]) for one in found]
 
 

@@ -5,12 +5,11 @@ Written beside its place, synced, renamed, and the folder synced: at every insta
 is not there or whole, whatever dies. `compact` makes the daily files that people read.
 """
 
-import asyncio
 import os
 import re
-import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+import secrets as secrets_
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,30 +17,57 @@ from typing import Any, Final
 import msgspec
 
 from onefold.adapters.sinks.reading import opened, read
+from onefold.adapters.sinks.threads import Threads
 from onefold.core.published import Envelope, require
 from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.sink import Kind, Outcome, Parcel
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_PART: Final = ".part"
+_LEFT_S: Final = 3600.0  # no writer takes so long: what is older is of one that died
 
 
 class FileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where to write."""
+    """Where to write: below the operator's folder, when there is one."""
 
     path: str
 
 
 class FileSink:
-    """See `ports.sink.Sink`. The only files it makes are its own, readable by its user alone."""
+    """
+    See `ports.sink.Sink`. The only files it makes are its own, readable by its user alone.
 
-    def __init__(self, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> None:
+    Args:
+        config: `path`, a folder.
+        secrets: None.
+        folder: Below which *path* must be, and is named from; made when it is missing. Without
+            one, *path* is a whole path: for those who make a sink in code of their own.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        secrets: Mapping[str, Any],
+        *,
+        folder: Path | None = None,
+    ) -> None:
         if secrets:
             raise InvalidInput([FieldProblem("secrets", "config", "a folder has none")])
         path = Path(read(config, FileConfig, "config").path)
-        if not path.is_absolute():
-            raise InvalidInput([FieldProblem("config.path", "config", "expected a whole path")])
-        self._home = path
+        self._threads = Threads("file")
+        self._below: tuple[str, ...] = ()
+        if folder is None:
+            if not path.is_absolute():
+                raise _refused("expected a whole path")
+            self._base = path
+            return
+        self._base, self._below = folder.absolute(), _below(path)
+        place = self._base
+        for part in self._below:
+            place /= part
+            if place.is_symlink() or (place.exists() and not place.is_dir()):
+                raise _refused(f"{part} is not a folder, and links are not followed")
 
     async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
         """Write the delivery's file; the same one again changes nothing."""
@@ -52,62 +78,126 @@ class FileSink:
             return Outcome(Kind.PERMANENT, "name")
         day = parcel.occurred_at.astimezone(UTC).date().isoformat()
         # Of a path that an id decides nothing but a name may come.
-        place = self._home / day / f"{parcel.message_id}.json"
+        name = f"{parcel.message_id}.json"
         try:
-            await asyncio.to_thread(write_whole, place, parcel.body + b"\n")
+            await self._threads.run(self._write, day, name, parcel.body + b"\n")
+        except TimeoutError:
+            return Outcome(Kind.RETRY, "timeout")
         except OSError as error:
             return Outcome(Kind.RETRY, f"os_{error.errno}")
-        return Outcome(Kind.DELIVERED, "written", remote_ref=f"{day}/{parcel.message_id}.json")
+        return Outcome(Kind.DELIVERED, "written", remote_ref=f"{day}/{name}")
+
+    def _write(self, day: str, name: str, body: bytes) -> None:
+        with _folder(self._base, (*self._below, day)) as folder:
+            write_whole(folder, name, body)
 
     async def aclose(self) -> None:
-        """Nothing is kept open."""
+        """Let go of its threads. Safe twice."""
+        self._threads.close()
 
 
-def write_whole(place: Path, body: bytes) -> None:
-    """Put *body* at *place*: all of it or nothing, and still there after a power cut."""
-    for folder in (place.parent.parent, place.parent):
-        if not folder.exists():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync(folder.parent)
-    handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".", suffix=".part")  # mode 0600
+def _refused(reason: str) -> InvalidInput:
+    return InvalidInput([FieldProblem("config.path", "config", reason)])
+
+
+def _below(path: Path) -> tuple[str, ...]:
+    """The parts of a path that leads nowhere but down."""
+    if path.is_absolute() or not path.parts:
+        raise _refused("expected a folder below ONEFOLD_TRACE_FOLDER, such as journal")
+    if ".." in path.parts or "\0" in str(path):
+        raise _refused("must not lead out of ONEFOLD_TRACE_FOLDER")
+    return path.parts
+
+
+@contextmanager
+def _folder(base: Path, below: Sequence[str]) -> Iterator[int]:
+    """
+    A handle of the folder *below* base, made where it is missing, for the block.
+
+    Each part is opened from the one above it and no link is followed, so that nobody who can
+    write below *base* leads a later write out of it.
+    """
+    _made(base)
+    handle = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in below:
+            with suppress(FileExistsError):
+                os.mkdir(part, 0o700, dir_fd=handle)
+                os.fsync(handle)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            inner = os.open(part, flags, dir_fd=handle)
+            os.close(handle)
+            handle = inner
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _made(base: Path) -> None:
+    """Make the folders of *base* that are missing, each for its user alone."""
+    missing = [one for one in (base, *base.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o700, exist_ok=True)
+        handle = os.open(one.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_whole(folder: int, name: str, body: bytes) -> None:
+    """Put *body* into an open folder: all of it or nothing, and still there after a power cut."""
+    temporary = f".{secrets_.token_hex(8)}{_PART}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    handle = os.open(temporary, flags, 0o600, dir_fd=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(place)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(FileNotFoundError):
-            Path(temporary).unlink()
+            os.unlink(temporary, dir_fd=folder)
         raise
-    _sync(place.parent)
+    os.fsync(folder)
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def compact(home: Path) -> dict[str, int]:
+def compact(home: Path, *, now: datetime) -> dict[str, int]:
     """
     Make `trades-YYYY-MM-DD.jsonl` of each day's files: one line a delivery, tests left out.
 
-    Made anew from the files at each call, whole or not at all; how many lines each has.
+    Made anew from the files at each call, whole or not at all; how many lines each has. What a
+    writer that died an hour ago or longer left half written is removed.
+
+    Raises:
+        InvalidInput: there is no such folder, or a file in it is no delivery.
     """
+    if not home.is_dir():
+        raise InvalidInput([FieldProblem("folder", "folder", "there is no such folder")])
     made: dict[str, int] = {}
     for folder in sorted(one for one in home.iterdir() if _DAY.fullmatch(one.name)):
+        _sweep(folder, before=now.timestamp() - _LEFT_S)
         lines = [body for file in sorted(folder.glob("*.json")) if (body := _line(file))]
         if lines:
-            place = home / f"trades-{folder.name}.jsonl"
-            write_whole(place, b"\n".join(lines) + b"\n")
-            made[place.name] = len(lines)
+            name = f"trades-{folder.name}.jsonl"
+            with _folder(home, ()) as handle:
+                write_whole(handle, name, b"\n".join(lines) + b"\n")
+            made[name] = len(lines)
     return made
+
+
+def _sweep(folder: Path, *, before: float) -> None:
+    for left in folder.glob(f".*{_PART}"):
+        with suppress(FileNotFoundError):
+            if left.stat().st_mtime < before:
+                left.unlink()
 
 
 def _line(file: Path) -> bytes | None:
     body = file.read_bytes().rstrip(b"\n")
-    envelope: Envelope = require(body)[0]
+    try:
+        envelope: Envelope = require(body)[0]
+    except InvalidInput:
+        raise InvalidInput([FieldProblem(file.name, "folder", "is not a delivery")]) from None
     return None if envelope.type == "trade.test" else body

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import msgspec
 
-from onefold.adapters.sinks.address import Resolve, resolve, target
+from onefold.adapters.sinks.address import Resolve, target
 from onefold.adapters.sinks.posting import Answer, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.core.published import NoSize
@@ -69,7 +69,7 @@ class MyfxbookSink:
         config: Mapping[str, Any],
         secrets: Mapping[str, Any],
         *,
-        ask: Resolve = resolve,
+        ask: Resolve | None = None,
     ) -> None:
         self._config = read(config, MyfxbookConfig, "config")
         self._session = read(secrets, MyfxbookSecrets, "secrets").session

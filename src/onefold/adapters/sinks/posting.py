@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
 
 from onefold.adapters.sinks.address import Blocked, Resolve, Target, checked, resolve
+from onefold.adapters.sinks.threads import Threads
 from onefold.ports.sink import Kind, Outcome, Toll
 
 # They tell URLs, and a URL may hold a session (test_myfxbook_is_looked_at).
@@ -21,7 +23,8 @@ CONNECT_S: Final = 5.0
 TOTAL_S: Final = 30.0
 MOST_BYTES: Final = 64 * 1024  # of an answer; the rest is not read
 
-_RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 508, 520, 521, 522, 523, 524})
+_RETRIED: Final = frozenset({408, 425, 429})
+_NEVER: Final = frozenset({501, 505})  # of the 5xx those that say what no time changes
 
 
 class Answer:
@@ -38,7 +41,7 @@ class Poster:
     Args:
         to: Where.
         loopback: Whether it may be this machine, and nothing else.
-        ask: How names are resolved.
+        ask: How names are resolved; by default as the system does, in threads of its own.
         total_s: How long a request may take in all.
     """
 
@@ -47,11 +50,14 @@ class Poster:
         to: Target,
         *,
         loopback: bool = False,
-        ask: Resolve = resolve,
+        ask: Resolve | None = None,
         total_s: float = TOTAL_S,
     ) -> None:
-        self._to, self._loopback, self._ask, self._total_s = to, loopback, ask, total_s
+        self._to, self._loopback, self._total_s = to, loopback, total_s
+        self._threads = Threads("names", wait_s=total_s)
+        self._ask = ask or self._resolve
         self._client = httpx.AsyncClient(
+            cookies=_no_cookies(),
             trust_env=False,
             follow_redirects=False,
             timeout=httpx.Timeout(total_s, connect=min(CONNECT_S, total_s)),
@@ -104,9 +110,18 @@ class Poster:
             await answer.aclose()
         return Answer(answer.status_code, answer.headers, bytes(read))
 
+    async def _resolve(self, host: str, port: int) -> Sequence[str]:
+        return await self._threads.run(resolve, host, port)
+
     async def aclose(self) -> None:
         """Close the connections. Safe twice."""
+        self._threads.close()
         await self._client.aclose()
+
+
+def _no_cookies() -> CookieJar:
+    """A jar that takes none: a receiver marks nobody, and fills no memory."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
 def _moved(to: Target, path: str) -> tuple[str, str, int, str]:
@@ -138,7 +153,7 @@ def classified(status: int, headers: Mapping[str, str], *, now: datetime) -> Out
         return Outcome(Kind.PERMANENT, reason, status, toll=Toll.PAUSE)
     if status == 410:
         return Outcome(Kind.PERMANENT, reason, status, toll=Toll.DISABLE)
-    if status in _RETRIED:
+    if status in _RETRIED or (500 <= status < 600 and status not in _NEVER):
         asked = retry_after(headers.get("retry-after"), now=now)
         return Outcome(Kind.RETRY, reason, status, retry_after=asked)
     return Outcome(Kind.PERMANENT, reason, status)

@@ -20,7 +20,7 @@ def read(given: Mapping[str, Any], shape: type[Shape], what: str) -> Shape:
         InvalidInput: it does not; no value is told, for it may be a secret.
     """
     try:
-        return msgspec.convert(dict(given), shape)
+        return msgspec.convert(dict(given), shape, strict=False)  # a number may be text
     except msgspec.ValidationError as error:
         # "Object contains unknown field `x`" names a key; every other text could quote a value.
         reason, _, place = str(error).partition(" - at `$.")

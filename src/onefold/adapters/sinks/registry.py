@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from inspect import signature
+from pathlib import Path
 from typing import Any, cast
 
 from onefold.errors import FieldProblem, InvalidInput
@@ -15,9 +17,21 @@ def kinds() -> list[str]:
     return sorted(entry_points(group=GROUP).names)
 
 
-def make(kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> Sink:
+def make(
+    kind: str,
+    config: Mapping[str, Any],
+    secrets: Mapping[str, Any],
+    *,
+    folder: Path | None = None,
+) -> Sink:
     """
     The sink of that kind, as *config* and *secrets* describe it.
+
+    Args:
+        kind: The entry point's name.
+        config: What anybody in the school may see.
+        secrets: What nobody is told again.
+        folder: Below which files may be written; given to the kinds that ask for it.
 
     Raises:
         InvalidInput: there is no such kind here, or they make none.
@@ -29,5 +43,6 @@ def make(kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> Si
         except ImportError as error:
             reason = f"needs a package that is not installed: {error.name}"
             raise InvalidInput([FieldProblem("sink", "missing", reason)]) from None
-        return factory(config, secrets)
+        bounds = {"folder": folder} if "folder" in signature(factory).parameters else {}
+        return factory(config, secrets, **bounds)
     raise InvalidInput([FieldProblem("sink", "choice", f"expected one of {', '.join(kinds())}")])

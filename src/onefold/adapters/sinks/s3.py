@@ -1,29 +1,38 @@
 """
 One object a delivery, created only where there is none: 412 means that it is there already.
 
-Nothing is read and nothing is overwritten, so the key needs `s3:PutObject` alone.
+Nothing is read and nothing is overwritten, so the key needs `s3:PutObject` alone. boto3 knows
+where a bucket is and signs; the request itself is made as every other sink's, to an address
+that was checked, by no proxy, past no redirect, and in no thread.
 """
 
-import asyncio
+import base64
+import hashlib
 import logging
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import boto3
 import msgspec
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 
-from onefold.adapters.sinks.address import target
+from onefold.adapters.sinks.address import Resolve, target
+from onefold.adapters.sinks.posting import Answer, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
-from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+from onefold.errors import FieldProblem, InvalidInput
+from onefold.ports.sink import Kind, Outcome, Parcel
 
 # At DEBUG it tells what is signed, and with which key.
 logging.getLogger("botocore").setLevel(logging.INFO)
 
-_REFUSED: Final = frozenset({401, 403})
-_PASSING: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
+# Letters that need no escape in a key (S3 user guide, "Object key naming guidelines"), and no
+# part that a URL would resolve away.
+_PREFIX: Final = re.compile(r"(?:(?!\.{1,2}/)[A-Za-z0-9!_.*'()-]+/)*[A-Za-z0-9!_*'()-]*")
+_SIGNED_FOR_S: Final = 300  # as far as two clocks may be apart
 
 
 class S3Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +41,7 @@ class S3Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bucket: str
     prefix: str = "traces/"
     region: str = "us-east-1"
-    endpoint: str | None = None
+    endpoint: str | None = None  # of a service that is not AWS
     loopback: bool = False
 
 
@@ -49,25 +58,28 @@ class S3Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class S3Sink:
     """See `ports.sink.Sink`."""
 
-    def __init__(self, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        secrets: Mapping[str, Any],
+        *,
+        ask: Resolve | None = None,
+    ) -> None:
         self._config = read(config, S3Config, "config")
         hidden = read(secrets, S3Secrets, "secrets")
-        if self._config.endpoint is not None:
-            target(self._config.endpoint, loopback=self._config.loopback)
-        self._client = boto3.client(
-            "s3",
-            region_name=self._config.region,
-            endpoint_url=self._config.endpoint,
-            aws_access_key_id=hidden.access_key_id,
-            aws_secret_access_key=hidden.secret_access_key,
-            config=Config(
-                connect_timeout=5,
-                read_timeout=20,
-                retries={"total_max_attempts": 1},  # the courier's, not the client's
-                proxies={},
-                s3={"addressing_style": "path"} if self._config.endpoint else {},
-            ),
-        )
+        if not _PREFIX.fullmatch(self._config.prefix):
+            raise _refused("prefix", "expected letters, digits and ! _ . * ' ( ) - in folders")
+        endpoint = self._config.endpoint
+        if endpoint is not None:
+            target(endpoint, loopback=self._config.loopback, field="config.endpoint")
+        try:
+            self._client = _client(self._config, hidden)
+            where = self._signed("x", b"")
+        except (BotoCoreError, ValueError):  # its text would quote what was given
+            reason = "make no address of a bucket: look at bucket, region and endpoint"
+            raise _refused("bucket", reason) from None
+        to = target(where, loopback=self._config.loopback, field="config.endpoint")
+        self._poster = Poster(to, loopback=self._config.loopback, ask=ask)
 
     async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
         """Create the delivery's object; one that is there already is received."""
@@ -76,33 +88,70 @@ class S3Sink:
             return refused
         day = parcel.occurred_at.astimezone(UTC).date().isoformat()
         key = f"{self._config.prefix}{day}/{parcel.message_id}.json"
-        return await asyncio.to_thread(self._put, key, parcel.body)
+        to = target(self._signed(key, parcel.body), loopback=self._config.loopback)
+        answer = await self._poster.request("PUT", _headers(parcel.body), parcel.body, path=to.path)
+        return answer if isinstance(answer, Outcome) else _told(answer, key, now)
 
-    def _put(self, key: str, body: bytes) -> Outcome:
-        try:
-            self._client.put_object(
-                Bucket=self._config.bucket,
-                Key=key,
-                Body=body,
-                ContentType="application/json",
-                IfNoneMatch="*",
-            )
-        except ClientError as error:
-            return _classified(error, key)
-        except BotoCoreError:
-            return Outcome(Kind.RETRY, "connect")
-        return Outcome(Kind.DELIVERED, "created", 200, remote_ref=key)
+    def _signed(self, key: str, body: bytes) -> str:
+        headers = {"ContentType": _JSON, "IfNoneMatch": "*", "ChecksumSHA256": _checksum(body)}
+        wanted = {"Bucket": self._config.bucket, "Key": key, **headers}
+        url: str = self._client.generate_presigned_url(
+            "put_object", Params=wanted, ExpiresIn=_SIGNED_FOR_S
+        )
+        return url
 
     async def aclose(self) -> None:
         """Close the connections. Safe twice."""
-        await asyncio.to_thread(self._client.close)
+        await self._poster.aclose()
 
 
-def _classified(error: ClientError, key: str) -> Outcome:
-    status = int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-    if status == 412:
-        return Outcome(Kind.DELIVERED, "there_already", status, remote_ref=key)
-    if status in _REFUSED:
-        return Outcome(Kind.PERMANENT, f"http_{status}", status, toll=Toll.PAUSE)
-    kind = Kind.RETRY if status in _PASSING else Kind.PERMANENT
-    return Outcome(kind, f"http_{status}", status)
+_JSON: Final = "application/json"
+
+
+def _refused(field: str, reason: str) -> InvalidInput:
+    return InvalidInput([FieldProblem(f"config.{field}", "config", reason)])
+
+
+def _client(config: S3Config, hidden: S3Secrets) -> Any:
+    """Signs, and connects to nothing."""
+    # The region's own host, not the global one, which redirects for a day after a bucket was
+    # made; and a name with dots is in no certificate of the service.
+    by_path = config.endpoint is not None or "." in config.bucket
+    how = {
+        "addressing_style": "path" if by_path else "virtual",
+        "us_east_1_regional_endpoint": "regional",
+    }
+    return boto3.client(
+        "s3",
+        region_name=config.region,
+        endpoint_url=config.endpoint,
+        aws_access_key_id=hidden.access_key_id,
+        aws_secret_access_key=hidden.secret_access_key,
+        config=Config(signature_version="s3v4", ignore_configured_endpoint_urls=True, s3=how),
+    )
+
+
+def _checksum(body: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(body).digest()).decode()
+
+
+def _headers(body: bytes) -> dict[str, str]:
+    """Those that the signature covers, and so cannot be left out."""
+    return {
+        "content-type": _JSON,
+        "if-none-match": "*",
+        "x-amz-checksum-sha256": _checksum(body),
+        "accept-encoding": "identity",
+        "user-agent": "onefold-trace/1",
+    }
+
+
+def _told(answer: Answer, key: str, now: datetime) -> Outcome:
+    if answer.status == 412:
+        return Outcome(Kind.DELIVERED, "there_already", 412, remote_ref=key)
+    if answer.status == 409:  # another creates it at this moment
+        return Outcome(Kind.RETRY, "http_409", 409)
+    outcome = classified(answer.status, answer.headers, now=now)
+    if outcome.kind is Kind.DELIVERED:
+        return replace(outcome, reason="created", remote_ref=key)
+    return outcome

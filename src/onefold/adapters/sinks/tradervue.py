@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from onefold.adapters.sinks.address import Resolve, resolve, target
+from onefold.adapters.sinks.address import Resolve, target
 from onefold.adapters.sinks.posting import Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.core.published import Full
@@ -51,7 +51,7 @@ class TradervueSink:
         config: Mapping[str, Any],
         secrets: Mapping[str, Any],
         *,
-        ask: Resolve = resolve,
+        ask: Resolve | None = None,
     ) -> None:
         self._config = read(config, TradervueConfig, "config")
         hidden = read(secrets, TradervueSecrets, "secrets")

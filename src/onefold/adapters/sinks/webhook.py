@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from standardwebhooks.webhooks import Webhook
 
-from onefold.adapters.sinks.address import Resolve, resolve, target
+from onefold.adapters.sinks.address import Resolve, target
 from onefold.adapters.sinks.posting import TOTAL_S, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.errors import FieldProblem, InvalidInput
@@ -52,7 +52,7 @@ class WebhookSink:
         config: Mapping[str, Any],
         secrets: Mapping[str, Any],
         *,
-        ask: Resolve = resolve,
+        ask: Resolve | None = None,
     ) -> None:
         settings = read(config, WebhookConfig, "config")
         hidden = read(secrets, WebhookSecrets, "secrets")

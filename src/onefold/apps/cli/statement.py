@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ class Line:
     number: int
     trade_id: UUID
     facts: dict[str, Any]
+    problem: InvalidInput | None = None  # it cannot be read, and so is not recorded
 
 
 def read_statement(file: Path, *, user: str, account: str, mode: str) -> Iterator[Line]:
@@ -33,8 +34,22 @@ def read_statement(file: Path, *, user: str, account: str, mode: str) -> Iterato
     The lines of *file*. The same ticket of the same account is the same trade.
 
     Raises:
-        InvalidInput: the header lacks a column that is needed, or has one nobody knows.
+        InvalidInput: there is no such file of UTF-8 text; the header lacks a column that is
+            needed, or has one nobody knows.
     """
+    try:
+        yield from _lines(file, user=user, account=account, mode=mode)
+    except OSError as error:
+        raise _wrong("statement", f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise _wrong("statement", "is not UTF-8 text; save it as such") from None
+
+
+def _wrong(field: str, reason: str) -> InvalidInput:
+    return InvalidInput([FieldProblem(field, "statement", reason)])
+
+
+def _lines(file: Path, *, user: str, account: str, mode: str) -> Iterator[Line]:
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.DictReader(text)
         header = [name.strip() for name in rows.fieldnames or []]
@@ -45,24 +60,30 @@ def read_statement(file: Path, *, user: str, account: str, mode: str) -> Iterato
             reason = f"lacks {', '.join(missing)}" if missing else f"unknown: {', '.join(unknown)}"
             raise InvalidInput([FieldProblem("header", "columns", reason)])
         for row in rows:
+            # A comma in a number that is not quoted moves every cell behind it.
+            torn = None in row or None in row.values()
             cells = {k: v.strip() for k, v in row.items() if k and isinstance(v, str) and v.strip()}
-            yield _line(rows.line_num, cells, user, account, mode)
+            line = _line(rows.line_num, cells, user, account, mode)
+            flaw = _wrong("line", f"has not {len(header)} cells, as the header has")
+            yield replace(line, problem=flaw) if torn else line
 
 
 def _line(number: int, cells: dict[str, str], user: str, account: str, mode: str) -> Line:
     facts: dict[str, Any] = {"user_id": user, "account_id": account, "mode": mode}
     private = {k: cells.pop(k) for k in ("ticket", "comment") if k in cells}
-    facts |= {name: _cell(name, text) for name, text in cells.items()}
+    problem = None if "ticket" in private else _wrong("ticket", "is required")
+    for name, text in cells.items():
+        try:
+            facts[name] = _cell(name, text)
+        except ValueError:
+            problem = _wrong(name, "expected an instant such as 2026-01-31T09:00:00Z")
     facts.setdefault("status", "closed" if facts.get("exit_time") else "open")
     facts["private"] = private
-    ticket = private.get("ticket", f"line {number}")
-    return Line(number, derived_id("trace.statement", facts["account_id"], ticket), facts)
+    whose = (facts["user_id"], facts["account_id"], private.get("ticket", ""))
+    return Line(number, derived_id("trace.statement", *whose), facts, problem)
 
 
 def _cell(name: str, text: str) -> Any:
     if name in _TIMES:
-        try:
-            return datetime.fromisoformat(text)
-        except ValueError:
-            return None  # missing, for the service to name
+        return datetime.fromisoformat(text)
     return text.lower() if name in _CHOICES else text

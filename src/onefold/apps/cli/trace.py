@@ -10,7 +10,7 @@ import typer
 from onefold.apps.cli.directory import School
 from onefold.apps.cli.output import DatabaseUrl, Json, command, opened, show, show_json
 from onefold.domains.directory.rules import Principal
-from onefold.errors import FieldProblem, InvalidInput
+from onefold.errors import Conflict, FieldProblem, IllegalTransition, InvalidInput
 
 app = typer.Typer(help="What is published to outside trackers.", no_args_is_help=True)
 places = typer.Typer(help="Where deliveries go.", no_args_is_help=True)
@@ -25,6 +25,7 @@ Secret = Annotated[
     typer.Option("--secret", help="name=value; - as the value reads it from standard input."),
 ]
 Limit = Annotated[int, typer.Option(min=1, max=1000)]
+AlwaysJson = Annotated[bool, typer.Option("--json", help="It is JSON in any case.")]
 
 
 @app.command("list")
@@ -51,8 +52,11 @@ async def list_deliveries(
 
 @app.command("show")
 @command
-async def show_delivery(id_: Id, school: School = None, database: DatabaseUrl = None) -> None:
+async def show_delivery(
+    id_: Id, school: School = None, database: DatabaseUrl = None, json: AlwaysJson = True
+) -> None:
     """Show one delivery: its attempts, its evidence, the exact bytes."""
+    del json
     async with opened(database) as onefold:
         caller = Principal.local(await onefold.directory.find_school(school))
         show_json(await onefold.trace.service.delivery(caller, id_))
@@ -98,8 +102,10 @@ async def dry_run(
     profile: Annotated[str, typer.Option(help="full, no_size or result_only.")] = "full",
     school: School = None,
     database: DatabaseUrl = None,
+    json: AlwaysJson = True,
 ) -> None:
     """Print what a trade would say under a profile, with made-up references; sends nothing."""
+    del json
     async with opened(database) as onefold:
         caller = Principal.local(await onefold.directory.find_school(school))
         print((await onefold.trace.service.dry_run(caller, trade, profile)).decode())
@@ -112,11 +118,21 @@ async def send_test(
     send: Annotated[bool, typer.Option(help="Send it, or only print it.")] = True,
     school: School = None,
     database: DatabaseUrl = None,
+    json: Json = False,
 ) -> None:
-    """Print the exact bytes of a marked test, send it, and say what was answered."""
+    """Print the exact bytes of a marked test, send it, say what was answered; 1 if refused."""
     async with opened(database) as onefold:
         caller = Principal.local(await onefold.directory.find_school(school))
-        show_json(await onefold.trace.service.send_test(caller, destination, send=send))
+        told = await onefold.trace.service.send_test(caller, destination, send=send)
+    if json:
+        show_json(told)
+    else:
+        print(told["body"])
+        if send:
+            status = "" if told["status"] is None else f" (status {told['status']})"
+            print(f"{told['outcome']}: {told['reason']}{status}")
+    if send and told["outcome"] != "delivered":
+        raise typer.Exit(1)
 
 
 @app.command("coverage")
@@ -134,7 +150,17 @@ async def coverage(
         rows = await onefold.trace.service.coverage(
             caller, since=until - timedelta(days=days), until=until
         )
-    columns = ["account_id", "day", "closed", "delivered", "pending", "dead", "held", "cancelled"]
+    columns = [
+        "user_id",
+        "account_id",
+        "day",
+        "closed",
+        "delivered",
+        "pending",
+        "dead",
+        "held",
+        "cancelled",
+    ]
     show(rows, columns, as_json=json)
 
 
@@ -212,6 +238,41 @@ async def list_places(
         show(await onefold.trace.service.destinations(caller), _PLACES, as_json=json)
 
 
+@places.command("change")
+@command
+async def change(
+    name: Name,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value; may come again; nothing after = takes it out."),
+    ] = None,
+    delay_floor_s: Annotated[int | None, typer.Option(min=0)] = None,
+    schedule: Annotated[str | None, typer.Option(help="standard or compat.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1)] = None,
+    rate_per_s: Annotated[
+        float | None, typer.Option(min=0, help="At most so many a second; 0: any number.")
+    ] = None,
+    school: School = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """Change how a destination is reached; what is not named stays, and so do its secrets."""
+    given: dict[str, Any] = {
+        "config": {k: v or None for k, v in _pairs(config).items()} or None,
+        "delay_floor_s": delay_floor_s,
+        "schedule": schedule,
+        "concurrency": concurrency,
+        "rate_per_s": rate_per_s,
+    }
+    changed = {field: value for field, value in given.items() if value is not None}
+    if rate_per_s == 0:
+        changed["rate_per_s"] = None
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        made = await onefold.trace.service.change(caller, name, changed)
+    show([made], [*_PLACES, "config"], as_json=json)
+
+
 @places.command("rotate")
 @command
 async def rotate(
@@ -266,8 +327,10 @@ async def withdraw(
     subscription: Annotated[UUID, typer.Argument(help="The subscription's id.")],
     school: School = None,
     database: DatabaseUrl = None,
+    json: AlwaysJson = True,
 ) -> None:
     """End a consent: cancel what waits, and list what cannot be recalled."""
+    del json
     async with opened(database) as onefold:
         caller = Principal.local(await onefold.directory.find_school(school))
         show_json(await onefold.trace.service.withdraw(caller, subscription))
@@ -295,7 +358,7 @@ async def import_statement(
     from onefold.apps.cli.statement import read_statement
 
     lines = list(read_statement(statement, user=user, account=account, mode=mode))
-    report: dict[str, Any] = {"new": 0, "known": 0, "refused": []}
+    report: dict[str, Any] = {"new": 0, "known": 0, "closed": 0, "refused": []}
     async with opened(database) as onefold:
         caller = Principal.local(await onefold.directory.find_school(school))
         with Progress(disable=json) as progress:
@@ -306,20 +369,42 @@ async def import_statement(
     if json:
         show_json(report)
         return
-    print(f"{report['new']} new, {report['known']} known, {len(report['refused'])} refused")
+    counts = ", ".join(f"{report[name]} {name}" for name in ("new", "known", "closed"))
+    print(f"{counts}, {len(report['refused'])} refused")
     for refused in report["refused"]:
         print(f"line {refused['line']}: {refused['reason']}")
 
 
 async def _import_line(onefold: Any, caller: Principal, line: Any, report: dict[str, Any]) -> None:
     try:
-        (new,) = await onefold.trace.service.record_many(caller, [(line.trade_id, line.facts)])
-        report["new" if new else "known"] += 1
-    except InvalidInput as error:
+        if line.problem is not None:
+            raise line.problem
+        try:
+            (new,) = await onefold.trace.service.record_many(caller, [(line.trade_id, line.facts)])
+            report["new" if new else "known"] += 1
+        except Conflict:
+            became = await _closed(onefold, caller, line)
+            if became is None:
+                raise
+            report[became] += 1
+    except (InvalidInput, Conflict, IllegalTransition) as error:
         report["refused"].append({"line": line.number, "reason": str(error)})
 
 
+async def _closed(onefold: Any, caller: Principal, line: Any) -> str | None:
+    """Close the trade that an earlier statement had as open, if this line is its end."""
+    known = await onefold.trace.service.trade(caller, line.trade_id)
+    began = ("instrument", "side", "mode", "entry_time", "entry_price", "user_id", "account_id")
+    same = all(line.facts.get(name) == known[name] for name in began)
+    if not same or line.facts["status"] != "closed":
+        return None
+    exit_ = {k: v for k, v in line.facts.items() if k in known and k not in {*began, "status"}}
+    await onefold.trace.service.close(caller, line.trade_id, exit_)
+    return "closed" if known["status"] == "open" else "known"
+
+
 def _pairs(texts: list[str] | None) -> dict[str, Any]:
+    """Values are text, which a sink reads as it needs; of JSON only lists and objects are."""
     import json as reader
 
     found: dict[str, Any] = {}
@@ -328,7 +413,7 @@ def _pairs(texts: list[str] | None) -> dict[str, Any]:
         if not separator:
             raise InvalidInput([FieldProblem("config", "pair", "expected name=value")])
         try:
-            found[name] = reader.loads(value)
+            found[name] = reader.loads(value) if value.startswith(("[", "{")) else value
         except ValueError:
             found[name] = value
     return found
@@ -339,7 +424,9 @@ def _hidden(texts: list[str] | None) -> dict[str, Any]:
 
     made: dict[str, Any] = {}
     for text in texts or []:
-        name, _, value = text.partition("=")
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise InvalidInput([FieldProblem("secret", "pair", "expected name=value")])
         read = sys.stdin.readline().strip() if value == "-" else value
         if name == "signing":  # several while they are rotated, the newest first
             made.setdefault("signing", []).append(read)

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from onefold.core.delivery import Fact, State, advance
-from onefold.core.ids import Random
+from onefold.core.ids import Random, derived_id
 from onefold.core.published import POLICY, encode, fields_of, tripped
 from onefold.domains.trace import rules, store
 from onefold.domains.trace.privacy import payload, rfc3339, surrogate
@@ -212,7 +212,8 @@ def _room(place: Row, busy: int) -> int:
 def _stop(row: Row, place: Row | None, now: datetime) -> rules.Stop | None:
     floor = timedelta(seconds=place["delay_floor_s"]) if place else rules.FLOOR
     schedule = place["schedule"] if place else "standard"
-    stop = rules.stopped(row, now=now, floor=floor, schedule=schedule)
+    failing = place is not None and place["failures"] > 0
+    stop = rules.stopped(row, now=now, floor=floor, schedule=schedule, failing=failing)
     if stop is None and (place is None or place["state"] != "active"):
         reason = "removed" if place is None else place["state"]
         return rules.Stop("held", Fact.STOPPED, reason, now + timedelta(minutes=1))
@@ -236,10 +237,8 @@ def _stopped(row: Row, state: str, reason: str | None) -> Row:
 
 def _subjects(row: Row) -> tuple[tuple[str, str], tuple[str, str]]:
     # The account's owner is part of its name: two users may call theirs alike.
-    return ("trade", str(row["trade_id"])), (
-        "account",
-        f"{row['user_id']}/{row['account_id']}"[:140],
-    )
+    account = derived_id("trace.account", row["user_id"], row["account_id"])
+    return ("trade", str(row["trade_id"])), ("account", str(account))
 
 
 def _made(row: Row, place: UUID, names: dict[tuple[UUID, str, str], str]) -> Row | str:
@@ -329,7 +328,7 @@ async def _note(tx: Transaction, place: Row, outcome: Outcome, now: datetime) ->
     if outcome.toll is not Toll.NONE and place["state"] == "active":
         state = _TOLLS[outcome.toll]
         await store.change_destination(tx, place, state=state)
-        await store.move_of_destination(tx, place["id"], to="held", reason=state, of=())
+        await store.hold_of_destination(tx, place["id"], reason=state)
         return place | {"state": state}
     failures = place["failures"] + 1 if outcome.kind is Kind.RETRY else 0
     if failures == place["failures"] == 0:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any, Final
 
 from onefold.core.delivery import (
@@ -37,6 +37,8 @@ AMOUNTS: Final = (
 )
 # What may be kept beside a trade and has no way out.
 PRIVATE: Final = ("client_id", "email", "name", "phone", "device", "ticket", "comment", "setup_id")
+_PLACES: Final = 12  # after the point, of an amount that can be published
+_TOO_MUCH: Final = Decimal(10) ** 20
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,12})?")
 _SYMBOL: Final = re.compile(r"[A-Za-z0-9._/#-]{1,32}")
 
@@ -62,9 +64,11 @@ def amount(value: Any, field: str) -> Decimal | None:
 
 
 def instant(value: datetime | None, field: str) -> datetime | None:
-    """*value* in UTC; `InvalidInput` when it does not say in which zone it is meant."""
+    """*value* in UTC; `InvalidInput` when it does not say in which zone, or is of no trade."""
     if value is not None and value.tzinfo is None:
         raise wrong(field, "naive_timestamp", "has no offset; add Z or +hh:mm")
+    if value is not None and not 1970 < value.year < 2200:
+        raise wrong(field, "bounds", "expected a year from 1971 to 2199")
     return None if value is None else value.astimezone(UTC)
 
 
@@ -86,15 +90,12 @@ def facts(given: Mapping[str, Any]) -> dict[str, Any]:
         InvalidInput: an amount or a side is not one, an instant has no zone, or a closed
             trade has no exit. Nothing is filled in.
     """
-    symbol = given.get("instrument")
-    if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol):
-        raise wrong("instrument", "symbol", "expected 1 to 32 letters, digits or . _ / # -")
     row: dict[str, Any] = {
-        "instrument": symbol,
+        "instrument": symbol(given.get("instrument"), "instrument"),
         "side": _one_of(given, "side", ("buy", "sell")),
         "mode": _one_of(given, "mode", ("live", "demo", "paper")),
         "status": _one_of(given, "status", ("open", "closed")),
-        "currency": _currency(given.get("currency")),
+        "currency": currency(given.get("currency")),
         "delay_s": _delay(given.get("delay_s")),
         **{field: amount(given.get(field), field) for field in AMOUNTS},
         **{f: instant(given.get(f), f) for f in ("entry_time", "exit_time", "not_before")},
@@ -117,6 +118,13 @@ def facts(given: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
+def symbol(value: Any, field: str) -> str:
+    """*value*, when it names an instrument as it can be published."""
+    if not isinstance(value, str) or not _SYMBOL.fullmatch(value):
+        raise wrong(field, "symbol", "expected 1 to 32 letters, digits or . _ / # -")
+    return value
+
+
 def _one_of(given: Mapping[str, Any], field: str, allowed: tuple[str, ...]) -> str:
     value = given.get(field)
     if value not in allowed:
@@ -124,7 +132,8 @@ def _one_of(given: Mapping[str, Any], field: str, allowed: tuple[str, ...]) -> s
     return str(value)
 
 
-def _currency(value: Any) -> str | None:
+def currency(value: Any) -> str | None:
+    """*value*, when it is the code of one, or None."""
     if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Z]{3,5}", value)):
         return value
     raise wrong("currency", "currency", "expected a code such as EUR")
@@ -149,11 +158,28 @@ def with_profit(row: Mapping[str, Any], instrument: Mapping[str, Any] | None) ->
         return made
     if row["currency"] not in {None, instrument["currency"]}:
         return made
-    moved = row["exit_price"] - row["entry_price"]
-    signed = moved if row["side"] == "buy" else -moved
-    made["profit_gross"] = signed * row["volume"] * instrument["contract_size"]
-    made["currency"] = instrument["currency"]
+    with localcontext(prec=120):  # exact, whatever the digits
+        moved = row["exit_price"] - row["entry_price"]
+        signed = moved if row["side"] == "buy" else -moved
+        gross = signed * row["volume"] * instrument["contract_size"]
+        exponent = gross.as_tuple().exponent
+        if isinstance(exponent, int) and exponent < -_PLACES:
+            gross = gross.quantize(Decimal(1).scaleb(-_PLACES))
+    if abs(gross) < _TOO_MUCH:
+        made["profit_gross"], made["currency"] = gross, instrument["currency"]
     return made
+
+
+def unworked(row: Mapping[str, Any], instrument: Mapping[str, Any] | None) -> dict[str, Any]:
+    """
+    *row* without its gross profit, if that is what the instrument table gives for it.
+
+    So that a corrected price brings a corrected profit, and the broker's own figure stands.
+    Limit: a contract that was changed in between makes an earlier result look like a broker's.
+    """
+    bare = dict(row) | {"profit_gross": None}
+    worked = with_profit(bare, instrument)["profit_gross"]
+    return bare if worked == row["profit_gross"] else dict(row)
 
 
 def leaves_at(
@@ -201,7 +227,12 @@ BY_DESTINATION: Final = ("paused", "disabled", "removed", "setup")
 
 
 def stopped(
-    row: Mapping[str, Any], *, now: datetime, floor: timedelta, schedule: str
+    row: Mapping[str, Any],
+    *,
+    now: datetime,
+    floor: timedelta,
+    schedule: str,
+    failing: bool = False,
 ) -> Stop | None:
     """
     Why the delivery in *row* may not be attempted now; None when it may.
@@ -211,8 +242,11 @@ def stopped(
         now: The present instant.
         floor: The destination's own least delay.
         schedule: Its schedule of retries.
+        failing: Whether the last attempts to it failed, of whatever delivery.
     """
-    return _waits(row, now=now, floor=floor) or _must_not(row, now=now, schedule=schedule)
+    return _waits(row, now=now, floor=floor) or _must_not(
+        row, now=now, schedule=schedule, failing=failing
+    )
 
 
 def _waits(row: Mapping[str, Any], *, now: datetime, floor: timedelta) -> Stop | None:
@@ -230,14 +264,17 @@ def _waits(row: Mapping[str, Any], *, now: datetime, floor: timedelta) -> Stop |
     return Stop("skipped", again_at=young) if now < young else None
 
 
-def _must_not(row: Mapping[str, Any], *, now: datetime, schedule: str) -> Stop | None:
+def _must_not(
+    row: Mapping[str, Any], *, now: datetime, schedule: str, failing: bool
+) -> Stop | None:
     """Why it may not leave, though it is due."""
     state = State(row["state"])
     if row["revision"] < row["present_revision"] or row["status"] != "closed":
         return _refused(state, Fact.CANCELLED, "superseded")
     if not consents(row["subscription"], now):
         return _refused(state, Fact.STOPPED, "consent")
-    if now - row["first_due_at"] >= MAX_AGE:
+    # Never tried, it was this side that was away: the destination is asked once, if it is well.
+    if now - row["first_due_at"] >= MAX_AGE and (row["tries"] or failing):
         return _refused(state, Fact.GAVE_UP, "age")
     if row["tries"] > len(SCHEDULES[schedule].bounds_s):
         # Its couriers died, again and again: perhaps of it.

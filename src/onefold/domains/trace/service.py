@@ -13,7 +13,7 @@ from onefold.domains.directory.rules import Principal, Scope
 from onefold.domains.trace import rules, store
 from onefold.domains.trace.privacy import payload, rfc3339
 from onefold.domains.trace.tables import deliveries, destinations, revisions, subscriptions, trades
-from onefold.errors import Conflict, IllegalTransition, NotFound
+from onefold.errors import Conflict, ConstraintViolated, IllegalTransition, NotFound
 from onefold.ports.sink import Outcome, Parcel, Sink
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
@@ -21,6 +21,7 @@ from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 MakeSink = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Sink]
 KIND: Final = "trace:"  # of deadlines, before a destination's id
 _MOST: Final = 1000
+_CHANGEABLE: Final = ("config", "delay_floor_s", "schedule", "concurrency", "rate_per_s")
 
 
 def kind_of(destination_id: UUID) -> str:
@@ -111,7 +112,7 @@ class TraceService:
             "created_at": now,
         }
         if not await tx.insert_new(trades, [head]):
-            return await _same(tx, head, row)
+            return await _same(tx, head, row, given)
         await tx.insert_new(revisions, [row])
         if row["status"] == "closed":
             await self._plan(tx, head | row)
@@ -180,8 +181,13 @@ class TraceService:
             known = await self._known(tx, caller, trade_id)
             if known["revision"] != expected_revision:
                 raise Conflict("revision of trade", str(trade_id))
-            facts = _facts(known) | dict(changed)
-            return await self._revise(tx, known, rules.facts(facts))
+            facts = rules.facts(_facts(known) | dict(changed))
+            if all(facts[name] == known[name] for name in facts):
+                raise rules.wrong("facts", "unchanged", "say nothing that is not recorded already")
+            if "profit_gross" not in changed and facts["profit_gross"] is not None:
+                table = await store.instrument(tx, caller.school_id, known["instrument"])
+                facts["profit_gross"] = rules.unworked(known, table)["profit_gross"]
+            return await self._revise(tx, known, facts)
 
         return await in_transaction(self._uow, work)
 
@@ -260,11 +266,13 @@ class TraceService:
         size = rules.amount(contract_size, "contract_size")
         if size is None or size <= 0:
             raise rules.wrong("contract_size", "bounds", "expected more than 0")
+        if rules.currency(currency) is None:
+            raise rules.wrong("currency", "missing", "is required")
         row = {
             "school_id": caller.school_id,
-            "symbol": rules.name(symbol, "symbol", longest=32),
+            "symbol": rules.symbol(symbol, "symbol"),
             "contract_size": size,
-            "currency": rules.name(currency, "currency", longest=5),
+            "currency": currency,
         }
         async with self._uow.begin() as tx:
             await store.put_instrument(tx, row)
@@ -325,7 +333,10 @@ class TraceService:
                 raise Conflict("destination", name)
             await tx.insert_new(destinations, [row])
 
-        await in_transaction(self._uow, work)
+        try:
+            await in_transaction(self._uow, work)
+        except ConstraintViolated:  # another made one of that name meanwhile
+            raise Conflict("destination", name) from None
         return shown_destination(row)
 
     async def _tried(
@@ -358,6 +369,43 @@ class TraceService:
 
         return await in_transaction(self._uow, work)
 
+    async def change(self, caller: Principal, named: str, changed: Mapping[str, Any]) -> Row:
+        """
+        Change how a destination is reached; couriers do so from their next attempt on.
+
+        Its state stays: one that was disabled goes on when it is resumed. Its failures so far
+        are forgotten, for they were of what it was.
+
+        Args:
+            caller: Who changes it.
+            named: Its name or id.
+            changed: Any of `config`, `delay_floor_s`, `schedule`, `concurrency`, `rate_per_s`.
+                `config` is merged as a JSON merge patch is (RFC 7396): None takes a key out.
+
+        Raises:
+            NotFound: no such destination.
+            InvalidInput: it makes no sink, or a bound is wrong; everything stays as it was.
+        """
+        caller.require(Scope.TRACE_MANAGE)
+        unknown = sorted(set(changed) - set(_CHANGEABLE))
+        if unknown or not changed:
+            reason = f"expected some of {', '.join(_CHANGEABLE)}"
+            raise rules.wrong(unknown[0] if unknown else "body", "unknown_field", reason)
+
+        async def work(tx: Transaction) -> Row:
+            row = await self._destination(tx, caller, named)
+            patch = dict(changed.get("config") or {})
+            merged = {k: v for k, v in (row["config"] | patch).items() if v is not None}
+            made = row | dict(changed) | {"config": merged}
+            _check_destination(*(made[name] for name in _CHANGEABLE[1:]))
+            await self._tried(row["sink"], merged, row["secrets"])
+            fresh = {"failures": 0, "rest_until": None, "next_slot_at": None}
+            kept = {name: made[name] for name in _CHANGEABLE}
+            await store.change_destination(tx, row, **kept, **fresh)
+            return shown_destination(made | fresh)
+
+        return await in_transaction(self._uow, work)
+
     async def pause(self, caller: Principal, named: str) -> int:
         """Hold what waits for a destination, spending no attempts; how many."""
         return await self._put(caller, named, "paused", of=("active",))
@@ -383,10 +431,10 @@ class TraceService:
             if to == "removed":  # its name is free again; nobody can use its secrets
                 changed |= {"secrets": {}, "name": f"{row['name'][:60]} ({row['id']})"}
             await store.change_destination(tx, row, **changed)
-            moved = {"to": "pending" if to == "active" else "held"}
-            reason = None if to == "active" else to
-            return await store.move_of_destination(
-                tx, row["id"], reason=reason, of=rules.BY_DESTINATION, **moved
+            if to != "active":
+                return await store.hold_of_destination(tx, row["id"], reason=to)
+            return await store.release_of_destination(
+                tx, row["id"], of=rules.BY_DESTINATION, now=self._clock.now()
             )
 
         return await in_transaction(self._uow, work)
@@ -448,6 +496,9 @@ class TraceService:
             raise rules.wrong("profile", "choice", f"expected one of {', '.join(PROFILES)}")
         rules.name(user_id, "user_id")
         rules.name(consent_version, "consent_version", longest=40)
+        until = rules.instant(until, "until")
+        if until is not None and until <= self._clock.now():
+            raise rules.wrong("until", "bounds", "is over already")
         if not 0 <= delay_s <= rules.MAX_DELAY.total_seconds():
             raise rules.wrong("delay_s", "bounds", "expected 0 seconds to a year")
 
@@ -460,7 +511,7 @@ class TraceService:
                 "profile": profile,
                 "delay_s": delay_s,
                 "consent_version": consent_version,
-                "until": rules.instant(until, "until"),
+                "until": until,
             }
             for known in await store.subscriptions_of(tx, caller.school_id, user_id):
                 if rules.consents(known, now) and wanted.items() <= known.items():
@@ -486,8 +537,12 @@ class TraceService:
         """
         End a consent: cancel what waits, and list what cannot be recalled. Again is as once.
 
+        Every consent of this user for this destination ends: one that a newer one had taken
+        the place of must not come to life again.
+
         Returns:
-            `cancelled`: how many; `not_recalled`: what was sent, or is being sent now.
+            `cancelled`: how many; `not_recalled`: what was received, or may have been: each
+            that was sent or is being sent now, whatever was answered.
 
         Raises:
             NotFound: no such subscription.
@@ -498,16 +553,19 @@ class TraceService:
             known = await store.subscription(tx, caller.school_id, subscription_id, lock=True)
             if known is None:
                 raise NotFound("subscription", str(subscription_id))
-            if known["withdrawn_at"] is None:
-                await store.withdraw(tx, caller.school_id, known["id"], now=self._clock.now())
-            sent = await store.of_subscription(tx, caller.school_id, known["id"])
+            given = await store.subscriptions_of(tx, caller.school_id, known["user_id"])
+            same = [r for r in given if r["destination_id"] == known["destination_id"]]
+            ids = [row["id"] for row in same]
+            await store.withdraw(tx, caller.school_id, ids, now=self._clock.now())
+            sent = await store.of_subscriptions(tx, caller.school_id, ids)
             waiting = [r for r in sent if r["state"] in {"pending", "held", "dead"}]
             changes = [
                 {"id": row["id"], "state": _after(row, Fact.CANCELLED), "reason": "withdrawn"}
                 for row in waiting
             ]
             await store.change_deliveries(tx, changes)
-            kept = [row for row in sent if row["state"] in {"delivered", "leased"}]
+            ended = {row["id"]: row for row in changes}
+            kept = [row | ended.get(row["id"], {}) for row in sent if row["attempts"]]
             return {
                 "cancelled": len(changes),
                 "not_recalled": [shown_delivery(row) for row in kept],
@@ -597,22 +655,25 @@ class TraceService:
         caller.require(Scope.TRACE_MANAGE)
 
         async def work(tx: Transaction) -> Row:
-            row = (await store.load(tx, [delivery_id])).get(delivery_id)
-            if row is None or row["school_id"] != caller.school_id:
+            found = await store.delivery(tx, caller.school_id, delivery_id)
+            if found is None:
                 raise NotFound("delivery", str(delivery_id))
+            # Destinations before deliveries, as couriers do: they cannot deadlock.
+            places = await store.lock_destinations(tx, [found["destination_id"]])
+            row = (await store.load(tx, [delivery_id]))[delivery_id]
             state, now = _after(row, fact), self._clock.now()
             changed: Row = {"id": row["id"], "state": state, "reason": None}
             if fact is Fact.CANCELLED:
                 changed["reason"] = "by hand"
             else:
-                place = (await store.lock_destinations(tx, [row["destination_id"]]))[
-                    row["destination_id"]
-                ]
+                place = places[row["destination_id"]]
                 floor = max(rules.FLOOR, timedelta(seconds=place["delay_floor_s"]))
                 at = max(now, row["exit_time"] + floor)
                 changed |= {"next_at": at, "first_due_at": at, "tries": 0}
                 changed["not_before"] = min(row["not_before"], at)
-                changed["cleared"] = caller.name if fact is Fact.RELEASED else row["cleared"]
+                # Only of one that was looked at: to hurry one is not to clear it.
+                tripped = fact is Fact.RELEASED and row["reason"] == "tripwire"
+                changed["cleared"] = caller.name if tripped else row["cleared"]
                 if place["state"] != "active":
                     changed |= {"state": State.HELD.value, "reason": place["state"]}
             await store.change_deliveries(tx, [changed])
@@ -625,7 +686,7 @@ class TraceService:
     async def coverage(
         self, caller: Principal, *, since: datetime, until: datetime
     ) -> Sequence[Row]:
-        """For each account and day of exit (UTC): closed, delivered, pending, dead, held."""
+        """For each user's account and day of exit (UTC): closed, delivered, pending, dead, held."""
         caller.require(Scope.TRACE_READ)
         async with self._uow.read() as tx:
             rows = await store.coverage(
@@ -664,7 +725,7 @@ class TraceService:
             now = self._clock.now()
             rows = await store.forgotten(tx, before=now - grace, limit=limit)
             for row in rows:
-                await arm(tx, row | {"next_at": now})
+                await arm(tx, row)  # at its own instant: the longest due stays the first
             return len(rows)
 
         done += await in_transaction(self._uow, plan)
@@ -713,11 +774,13 @@ def _delivery(trade: Row, subscription: Row, place: Row) -> Row:
     }
 
 
-async def _same(tx: Transaction, head: Row, row: Row) -> Row:
+async def _same(tx: Transaction, head: Row, row: Row, given: Mapping[str, Any]) -> Row:
     """The trade that has the id already, if it is this one."""
     known = await store.trade(tx, head["school_id"], head["id"])
     first = (await store.history(tx, head["school_id"], head["id"]))[0]
-    same = {name: row[name] for name in row if name != "recorded_at"}
+    # What it leaves unknown may have been worked out, then or now, from the instrument's table.
+    left = {"recorded_at", *(n for n in ("profit_gross", "currency") if given.get(n) is None)}
+    same = {name: row[name] for name in row if name not in left}
     if known is None or same.items() - first.items():
         raise Conflict("trade", str(head["id"]))
     if any(known[name] != head[name] for name in ("user_id", "account_id", "private")):
@@ -820,17 +883,18 @@ def _shown(row: Row) -> Row:
 
 
 def _covered(rows: Sequence[Row]) -> list[Row]:
-    days: dict[tuple[str, str], dict[UUID, list[str]]] = {}
+    days: dict[tuple[str, str, str], dict[UUID, list[str]]] = {}
     for row in rows:
         day = row["exit_time"].date().isoformat()
-        found = days.setdefault((row["account_id"], day), {}).setdefault(row["trade_id"], [])
+        key = (row["user_id"], row["account_id"], day)
+        found = days.setdefault(key, {}).setdefault(row["trade_id"], [])
         if row["state"] is not None:
-            found.append(row["state"])
+            found.append("pending" if row["state"] == "leased" else row["state"])
     return [
-        {"account_id": account, "day": day, "closed": len(of_day)}
+        {"user_id": user, "account_id": account, "day": day, "closed": len(of_day)}
         | {
             state: sum(found.count(state) for found in of_day.values())
             for state in ("delivered", "pending", "dead", "held", "cancelled")
         }
-        for (account, day), of_day in sorted(days.items())
+        for (user, account, day), of_day in sorted(days.items())
     ]

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Select, and_, bindparam, case, func, literal, or_, select, update
 
 from onefold.domains.trace.tables import (
     attempts,
@@ -17,7 +17,7 @@ from onefold.domains.trace.tables import (
     subscriptions,
     trades,
 )
-from onefold.ports.tables import Row, row_of, rows_of
+from onefold.ports.tables import Instant, Row, row_of, rows_of
 from onefold.ports.unit_of_work import Transaction
 
 _PRESENT = and_(
@@ -163,9 +163,15 @@ async def subscription(
     return row_of(await tx.execute(query.with_for_update() if lock else query))
 
 
-async def withdraw(tx: Transaction, school_id: UUID, id_: UUID, *, now: datetime) -> None:
-    """End a subscription's consent."""
-    mine = (subscriptions.c.school_id == school_id) & (subscriptions.c.id == id_)
+async def withdraw(
+    tx: Transaction, school_id: UUID, ids: Collection[UUID], *, now: datetime
+) -> None:
+    """End the consent of these subscriptions, unless it was withdrawn before."""
+    mine = and_(
+        subscriptions.c.school_id == school_id,
+        subscriptions.c.id.in_(ids),
+        subscriptions.c.withdrawn_at.is_(None),
+    )
     await tx.execute(update(subscriptions).where(mine).values(withdrawn_at=now))
 
 
@@ -240,21 +246,37 @@ async def change_deliveries(tx: Transaction, changes: Sequence[Row]) -> None:
     await tx.execute(update(deliveries).where(deliveries.c.id == bindparam("_id")), moved)
 
 
-async def move_of_destination(
-    tx: Transaction, destination_id: UUID, *, to: str, reason: str | None, of: tuple[str, ...]
+async def hold_of_destination(tx: Transaction, destination_id: UUID, *, reason: str) -> int:
+    """Hold all waiting deliveries of a destination; how many."""
+    mine = (deliveries.c.destination_id == destination_id) & (deliveries.c.state == "pending")
+    return (
+        await tx.execute(update(deliveries).where(mine).values(state="held", reason=reason))
+    ).rowcount
+
+
+async def release_of_destination(
+    tx: Transaction, destination_id: UUID, *, of: tuple[str, ...], now: datetime
 ) -> int:
-    """Hold, or release, all waiting deliveries of a destination; how many."""
-    where = deliveries.c.destination_id == destination_id
-    waiting = deliveries.c.state == "pending"
-    if to == "pending":
-        waiting = and_(deliveries.c.state == "held", deliveries.c.reason.in_(of))
-    changed = update(deliveries).where(where, waiting).values(state=to, reason=reason)
-    return (await tx.execute(changed)).rowcount
+    """
+    Let go on what is held for one of those reasons; how many.
+
+    The time it was held is not held against it: its age counts from now.
+    """
+    mine = and_(
+        deliveries.c.destination_id == destination_id,
+        deliveries.c.state == "held",
+        deliveries.c.reason.in_(of),
+    )
+    due, at = deliveries.c.first_due_at, literal(now, Instant())
+    values = {"state": "pending", "reason": None, "first_due_at": case((due < at, at), else_=due)}
+    return (await tx.execute(update(deliveries).where(mine).values(values))).rowcount
 
 
-async def of_subscription(tx: Transaction, school_id: UUID, id_: UUID) -> Sequence[Row]:
-    """The deliveries of a subscription, locked."""
-    mine = (deliveries.c.school_id == school_id) & (deliveries.c.subscription_id == id_)
+async def of_subscriptions(
+    tx: Transaction, school_id: UUID, ids: Collection[UUID]
+) -> Sequence[Row]:
+    """The deliveries of subscriptions, locked."""
+    mine = (deliveries.c.school_id == school_id) & deliveries.c.subscription_id.in_(ids)
     query = select(deliveries).where(mine).order_by(deliveries.c.id).with_for_update()
     return rows_of(await tx.execute(query))
 
@@ -367,7 +389,8 @@ async def forgotten(tx: Transaction, *, before: datetime, limit: int) -> Sequenc
         destinations.c.state == "active",
         destinations.c.failures == 0,
     )
-    query = select(deliveries.c.id, deliveries.c.school_id, deliveries.c.destination_id)
+    columns = ("id", "school_id", "destination_id", "next_at")
+    query = select(*(deliveries.c[name] for name in columns))
     query = query.join(destinations, well).where(late)
     query = query.order_by(deliveries.c.next_at).limit(limit)
     return rows_of(await tx.execute(query))
@@ -379,6 +402,7 @@ async def coverage(
     """Each trade closed in the span with its deliveries' states: what a report is made of."""
     query = (
         select(
+            trades.c.user_id,
             trades.c.account_id,
             revisions.c.trade_id,
             revisions.c.exit_time,

@@ -74,6 +74,13 @@ async def destinations(onefold: Served, caller: Caller) -> Reply:
     return Reply({"destinations": await onefold.trace.service.destinations(caller)})
 
 
+@router.patch("/destinations/{name}")
+async def change(name: str, onefold: Served, caller: Caller, body: Body) -> Reply:
+    """Change how a destination is reached; a key of its configuration set to null is taken out."""
+    sent = schema.given(schema.read(body, schema.ChangeDestination))
+    return Reply(await onefold.trace.service.change(caller, name, sent))
+
+
 @router.post("/destinations/{name}/test")
 async def send_test(name: str, onefold: Served, caller: Caller) -> Reply:
     """Send one marked test; the exact bytes, and what the destination answered."""

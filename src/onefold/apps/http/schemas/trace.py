@@ -15,27 +15,27 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Facts(_Body, frozen=True, kw_only=True):
-    """What is known of a trade; amounts are decimals as text, unknown ones are left out."""
+    """What is known of a trade; amounts are decimals as text, unknown ones null or left out."""
 
-    instrument: str | None = None
-    side: str | None = None
-    mode: str | None = None
-    entry_time: datetime | None = None
-    entry_price: str | None = None
-    exit_time: datetime | None = None
-    exit_price: str | None = None
-    volume: str | None = None
-    stop_loss: str | None = None
-    take_profit: str | None = None
-    profit_gross: str | None = None
-    fees: str | None = None
-    swap: str | None = None
-    profit_net: str | None = None
-    currency: str | None = None
-    return_pct: str | None = None
-    r_multiple: str | None = None
-    not_before: datetime | None = None
-    delay_s: int | None = None
+    instrument: str | msgspec.UnsetType | None = msgspec.UNSET
+    side: str | msgspec.UnsetType | None = msgspec.UNSET
+    mode: str | msgspec.UnsetType | None = msgspec.UNSET
+    entry_time: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    entry_price: str | msgspec.UnsetType | None = msgspec.UNSET
+    exit_time: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    exit_price: str | msgspec.UnsetType | None = msgspec.UNSET
+    volume: str | msgspec.UnsetType | None = msgspec.UNSET
+    stop_loss: str | msgspec.UnsetType | None = msgspec.UNSET
+    take_profit: str | msgspec.UnsetType | None = msgspec.UNSET
+    profit_gross: str | msgspec.UnsetType | None = msgspec.UNSET
+    fees: str | msgspec.UnsetType | None = msgspec.UNSET
+    swap: str | msgspec.UnsetType | None = msgspec.UNSET
+    profit_net: str | msgspec.UnsetType | None = msgspec.UNSET
+    currency: str | msgspec.UnsetType | None = msgspec.UNSET
+    return_pct: str | msgspec.UnsetType | None = msgspec.UNSET
+    r_multiple: str | msgspec.UnsetType | None = msgspec.UNSET
+    not_before: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    delay_s: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Record(Facts, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +66,16 @@ class CreateDestination(_Body, frozen=True, kw_only=True):
     schedule: str = "standard"
     concurrency: int = 4
     rate_per_s: float | None = None
+
+
+class ChangeDestination(_Body, frozen=True, kw_only=True):
+    """What is to be otherwise; the configuration is merged, and null takes a key out."""
+
+    config: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    delay_floor_s: int | msgspec.UnsetType = msgspec.UNSET
+    schedule: str | msgspec.UnsetType = msgspec.UNSET
+    concurrency: int | msgspec.UnsetType = msgspec.UNSET
+    rate_per_s: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Rotate(_Body, frozen=True, kw_only=True):
@@ -108,6 +118,6 @@ def read(raw: Any, shape: type[Shape]) -> Shape:
 
 
 def given(body: msgspec.Struct) -> dict[str, Any]:
-    """The fields of *body* that were sent."""
+    """The fields of *body* that were sent; null is what is not known, and is said."""
     found = {name: getattr(body, name) for name in body.__struct_fields__}
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not msgspec.UNSET}

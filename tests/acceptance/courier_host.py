@@ -1,0 +1,172 @@
+"""
+Forks couriers that are killed: `python courier_host.py`, one order a line, one answer a line.
+
+A process of its own, so that what a courier needs is imported once and each courier still is
+a real process, with its own connections, that SIGKILL ends wherever it is. It dies by itself
+at the boundary that its order names, or is killed by whoever was told its pid.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from datetime import datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from onefold.adapters.sinks import registry
+from onefold.adapters.sql.deadlines import SqlDeadlines
+from onefold.core.clock import Clock, SystemClock
+from onefold.domains.directory.rules import Principal
+from onefold.domains.trace.desk import TraceDesk
+from onefold.domains.trace.service import TraceService
+from onefold.engine.courier import Courier
+from onefold.ports.sink import Kind, Outcome, Parcel, Sink
+from onefold.settings import Settings
+from onefold.testing.clock import ManualClock
+from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
+from onefold.wiring import build
+
+
+class Killer(Reaper):
+    """Ends the whole process, by the signal that nothing can answer."""
+
+    def strike(self, death: str) -> None:
+        self.seen.append(death)
+        if death == self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Deadly:
+    """A real sink that the process can die in."""
+
+    def __init__(self, inner: Sink, reaper: Reaper) -> None:
+        self._inner, self._mortal = inner, Mortal(inner, reaper, "sink")
+
+    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+        outcome: Outcome = await self._mortal.send(parcel, now=now)
+        return outcome
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _SettlesFirst(Courier):
+    """Twin: writes the receipt, and then sends."""
+
+    async def _deliver(self, sink: Sink, sending: Any, deadline: Any) -> None:
+        received = Outcome(Kind.DELIVERED, "ok", 200)
+        await self._settle_all([(sending, received, self._clock.now(), deadline)])
+        await sink.send(sending.parcel, now=self._clock.now())
+
+
+class _NamesAnew(_Deadly):
+    """Twin: every attempt is a message of its own to the receiver."""
+
+    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+        other = UUID(int=UUID(parcel.message_id).int ^ parcel.attempt)
+        return await super().send(
+            Parcel(
+                message_id=str(other),
+                body=parcel.body,
+                occurred_at=parcel.occurred_at,
+                attempt=parcel.attempt,
+            ),
+            now=now,
+        )
+
+
+class _Hasty:
+    """Twin: a clock that is ahead, so that whatever is armed may leave."""
+
+    def now(self) -> datetime:
+        return SystemClock().now() + timedelta(days=1)
+
+
+async def _work(order: dict[str, Any]) -> list[str]:
+    """Record what is to be recorded, then deliver what is due; the boundaries passed."""
+    at = order.get("at")
+    twin, reaper = order.get("twin"), Killer(fatal=order.get("die_at"))
+    clock: Clock = _Hasty() if twin == "hasty" else SystemClock()
+    if at:
+        clock = ManualClock(datetime.fromisoformat(at))
+    settings = Settings(
+        database_url=SecretStr(order["database"]),
+        trace_loopback=True,
+        trace_folder=Path(order["folder"]),
+    )
+    onefold = build(settings, clock=clock)
+    uow: Any = MortalUnitOfWork(onefold.uow, reaper)
+    service = TraceService(uow, clock=clock, random=onefold.trace.random, make=registry.make)
+    caller = Principal.local(UUID(order["school"]))
+    for id_, given in order["trades"]:
+        times = {k: datetime.fromisoformat(given[k]) for k in ("entry_time", "exit_time")}
+        await service.record(caller, given | times, trade_id=UUID(id_))
+    lease = timedelta(seconds=order["lease_s"])
+    if isinstance(clock, ManualClock):
+        clock.advance(timedelta(minutes=6))  # due, and the lease of one that died is over
+    desk = TraceDesk(uow, random=onefold.trace.random, jitter=lambda: 0.5, watch=lambda *_: None)
+    deadly = _NamesAnew if twin == "names anew" else _Deadly
+    courier = (_SettlesFirst if twin == "settles first" else Courier)(
+        reaper.mortal(SqlDeadlines(uow), "deadlines"),
+        reaper.mortal(desk, "desk"),
+        lambda route: deadly(onefold.trace.make(route), reaper),
+        clock=clock,
+        lease=lease,
+    )
+    while True:
+        await courier.work_off()
+        if isinstance(clock, ManualClock):
+            break
+        await asyncio.sleep(courier.pause_s())  # until it is killed
+    await courier.aclose()
+    await onefold.aclose()
+    return reaper.seen
+
+
+def _child(order: dict[str, Any]) -> None:
+    status = 1
+    try:
+        seen = asyncio.run(_work(order))
+        Path(order["seen"]).write_text(json.dumps(seen))
+        status = 0
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _say(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
+def _imported() -> None:
+    """What every courier would else import for itself: most of its short life."""
+    for name in ("adapters.sinks.file", "adapters.sinks.webhook"):
+        import_module(f"onefold.{name}")
+    for driver in ("aiosqlite", "asyncpg"):
+        import_module(driver)
+
+
+def main() -> None:
+    """Fork a courier for `{"go": order}`, answer its pid; reap it for `{"end": pid}`."""
+    _imported()
+    for line in sys.stdin:
+        said = json.loads(line)
+        if "go" in said:
+            pid = os.fork()
+            if pid == 0:
+                _child(said["go"])
+            _say(pid)
+        else:
+            _, status = os.waitpid(said["end"], 0)
+            _say(os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    main()
