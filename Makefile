@@ -101,10 +101,20 @@ bench-memory: $(READY) ## memory from 10 k to 1 M events stays flat; MEMORY_EVEN
 	$(UV) pip sync --quiet --python .venv-peers/bin/python --require-hashes $<
 	@touch $@
 
+.venv-arq/.ready: benchmarks/peers/arq.lock
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-arq
+	$(UV) pip sync --quiet --python .venv-arq/bin/python --require-hashes $<
+	@touch $@
+
 REMEMBER ?= 1000000
 bench-consume: $(READY) .venv-peers/.ready ## consuming beside the peers; REPS=, EVENTS=, REMEMBER=, KAFKA=, SAVE=1
 	@$(BIN)/python -m benchmarks.versus --reps $(REPS) --events $(EVENTS) --remember $(REMEMBER) \
 		$(if $(KAFKA),--kafka $(KAFKA)) $(if $(SAVE),--save)
+
+JOBS ?= 5000
+bench-trace: $(READY) .venv-peers/.ready .venv-arq/.ready ## deliveries beside the job queues; REPS=, JOBS=, SAVE=1
+	@$(BIN)/python -m benchmarks.deliveries --reps $(REPS) --jobs $(JOBS) $(if $(SAVE),--save)
+	@$(BIN)/python -m benchmarks.traces --postgres $(if $(SAVE),--save)
 
 twins: $(READY) ## every mistake that a detector must catch, and the correct ones it must pass
 	@$(BIN)/python -m tests.twins.table
@@ -128,4 +138,4 @@ MINUTES ?= 2
 chaos: $(READY) ## workers, broker and database die while events pour in; MINUTES=, SEED=
 	@$(BIN)/python -m tests.acceptance.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-.PHONY: help setup run test learning-demo trace-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume bench-classroom match-quality twins explore bench-testing kafka chaos
+.PHONY: help setup run test learning-demo trace-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume bench-trace bench-classroom match-quality twins explore bench-testing kafka chaos

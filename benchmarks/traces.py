@@ -1,20 +1,21 @@
 """
-Deliveries: enqueue to receipt, lateness, claims among many, what a dead destination costs.
+Deliveries: lateness, claims among many, what a dead destination costs; see README.
 
-    python -m benchmarks.traces --postgres            # a throw-away server, or --url
-    python -m benchmarks.traces --deliveries 5000 --pending 1000000
+    python -m benchmarks.traces --postgres [--only lateness claims dead] [--save]
 
 Each figure is of one run on this machine; the ratios are within the run.
 """
 
 import argparse
 import asyncio
+import json
+import os
 import random
 import secrets
 import statistics
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +28,7 @@ from onefold.adapters.sql.schema import deadlines
 from onefold.core.clock import SystemClock
 from onefold.domains.directory.rules import Principal
 from onefold.domains.trace.service import kind_of
+from onefold.ports.deadlines import Deadline
 from onefold.ports.sink import Kind, Outcome, Parcel
 from onefold.ports.tables import Row
 from onefold.settings import Settings
@@ -36,56 +38,43 @@ from onefold.wiring import Installation, build
 LONG_AGO = timedelta(hours=1)
 
 
-def trade(now: datetime, n: int) -> Row:
+def trade(now: datetime, n: int, user: str) -> Row:
     """A closed trade."""
     return {
-        "user_id": "u", "account_id": "a", "instrument": "EURUSD", "side": "buy", "mode": "live",
+        "user_id": user, "account_id": "a", "instrument": "EURUSD", "side": "buy", "mode": "live",
         "status": "closed", "entry_time": now - LONG_AGO, "entry_price": f"1.{n:06}",
         "exit_time": now, "exit_price": "2", "volume": "1",
     }  # fmt: skip
 
 
-async def closed(onefold: Installation, caller: Principal, count: int) -> None:
-    """So many closed trades, a hundred a transaction."""
+async def closed(onefold: Installation, caller: Principal, count: int, *, user: str = "u") -> None:
+    """So many closed trades, five hundred a transaction."""
     service, now = onefold.trace.service, onefold.clock.now()
-    for start in range(0, count, 100):
-        many = [(uuid4(), trade(now, n)) for n in range(start, min(start + 100, count))]
+    for start in range(0, count, 500):
+        many = [(uuid4(), trade(now, n, user)) for n in range(start, min(start + 500, count))]
         await service.record_many(caller, many)
 
 
-async def destination(onefold: Installation, caller: Principal, name: str, **how: Any) -> Any:
+async def destination(
+    onefold: Installation, caller: Principal, name: str, *, user: str = "u", **how: Any
+) -> Any:
     """A destination that drops everything, and consent to it."""
     made = await onefold.trace.service.create_destination(
-        caller, name, how.pop("sink", "nowhere"), concurrency=256, **how
+        caller, name, how.pop("sink", "nowhere"), concurrency=how.pop("concurrency", 1000), **how
     )
     await onefold.trace.service.subscribe(
-        caller, "u", name, profile="full", consent_version="1", delay_s=60
+        caller, user, name, profile="full", consent_version="1", delay_s=60
     )
     return made
 
 
-async def throughput(url: str, count: int) -> float:
-    """Receipts a second, from a close to its receipt; closing is measured too."""
-    clock = ManualClock(SystemClock().now())
-    onefold = build(Settings(database_url=SecretStr(url)), clock=clock)
-    try:
-        caller = Principal.local(await onefold.directory.create_school(secrets.token_hex(4)))
-        await destination(onefold, caller, "fast")
-        began = time.perf_counter()
-        await closed(onefold, caller, count)
-        enqueued = time.perf_counter() - began
-        clock.advance(timedelta(minutes=2))
-        began = time.perf_counter()
-        said = await onefold.courier.work_off()
-        took = time.perf_counter() - began
-        assert said["delivered"] == count, said
-        print(f"  {count / enqueued:8.0f} closes/s   {count / took:8.0f} receipts/s")
-        return count / took
-    finally:
-        await onefold.aclose()
+async def analyzed(onefold: Installation) -> None:
+    """What a server's own autovacuum does within its first minute."""
+    async with onefold.uow.begin() as tx:
+        await tx.execute(text("ANALYZE"))
 
 
-async def claims(url: str, sizes: Sequence[int]) -> None:
+async def claims(url: str, sizes: Sequence[int]) -> float:
     """How long a claim of 100 takes among so many armed deadlines."""
     medians = []
     for size in sizes:
@@ -100,9 +89,7 @@ async def claims(url: str, sizes: Sequence[int]) -> None:
                 ]  # fmt: skip
                 async with onefold.uow.begin() as tx:
                     await tx.insert_new(deadlines, rows)
-            # What a server's own autovacuum does within its first minute.
-            async with onefold.uow.begin() as tx:
-                await tx.execute(text("ANALYZE onefold_deadlines"))
+            await analyzed(onefold)
             later, each = now + timedelta(seconds=size), []
             for _ in range(30):
                 began = time.perf_counter()
@@ -117,35 +104,52 @@ async def claims(url: str, sizes: Sequence[int]) -> None:
         finally:
             await onefold.aclose()
     print(f"  ratio {medians[-1] / medians[0]:.2f}")
+    return medians[-1] / medians[0]
 
 
-async def dead_destination(url: str, count: int, waiting: int) -> None:
-    """Receipts a second of a healthy destination, alone and beside a dead one."""
-    alone = await throughput(url, count)
+async def dead_destination(url: str, count: int, waiting: int, rounds: int = 5) -> float:
+    """
+    What a destination that nobody answers for costs another one, in per cent of its rate.
+
+    All rows of the dead one are there from the beginning and fall due in the middle, so that
+    the tables are the same for both halves.
+    """
     clock = ManualClock(SystemClock().now())
-    settings = Settings(database_url=SecretStr(url), trace_loopback=True)
-    onefold = build(settings, clock=clock)
+    onefold = build(Settings(database_url=SecretStr(url), trace_loopback=True), clock=clock)
     try:
         caller = Principal.local(await onefold.directory.create_school(secrets.token_hex(4)))
         config = {"url": "http://127.0.0.1:9/", "loopback": True, "timeout_s": 1.0}
         await destination(
-            onefold, caller, "dead", sink="webhook", config=config, secrets={"token": "x"}
-        )
-        await closed(onefold, caller, waiting)
+            onefold, caller, "dead", sink="webhook", user="patient", config=config, concurrency=4,
+            secrets={"token": "x"}, delay_floor_s=int(LONG_AGO.total_seconds()),
+        )  # fmt: skip
+        await closed(onefold, caller, waiting, user="patient")
         await destination(onefold, caller, "fast")
-        await closed(onefold, caller, count)
-        clock.advance(timedelta(minutes=2))
-        began = time.perf_counter()
-        said: dict[str, int] = {}
-        while said.get("delivered", 0) < count:
-            await onefold.courier.step()
-            await asyncio.sleep(0.001)
-            said = dict(onefold.courier.said)
-        beside = count / (time.perf_counter() - began)
-        print(f"  beside a dead one with {waiting} waiting: {beside:8.0f} receipts/s")
-        print(f"  cost {100 * (1 - beside / alone):.1f} % ({said})")
+        rates: dict[str, list[float]] = {"alone": [], "beside": []}
+        for half, some in rates.items():
+            for _ in range(rounds):
+                await closed(onefold, caller, count)
+                clock.advance(timedelta(minutes=2))
+                await analyzed(onefold)
+                some.append(await _delivered(onefold, count))
+            print(f"  {half}: {', '.join(f'{rate:.0f}' for rate in some)} receipts/s")
+            clock.advance(LONG_AGO)
+        cost = 100 * (1 - statistics.median(rates["beside"]) / statistics.median(rates["alone"]))
+        print(f"  {waiting} due at the dead one cost {cost:.1f} % ({dict(onefold.courier.said)})")
+        return cost
     finally:
         await onefold.aclose()
+
+
+async def _delivered(onefold: Installation, count: int) -> float:
+    """Receipts a second until so many more are delivered."""
+    courier = onefold.courier
+    until = courier.said["delivered"] + count
+    began = time.perf_counter()
+    while courier.said["delivered"] < until:
+        await courier.step()
+        await asyncio.sleep(0.001)
+    return count / (time.perf_counter() - began)
 
 
 class _Timed:
@@ -162,7 +166,7 @@ class _Timed:
         """Nothing is open."""
 
 
-async def lateness(url: str, per_s: int, seconds: int) -> None:
+async def lateness(url: str, per_s: int, seconds: int) -> float:
     """How late deliveries leave when so many are due each second, over real time."""
     clock = ManualClock(SystemClock().now() - LONG_AGO)
     before = build(Settings(database_url=SecretStr(url)), clock=clock)
@@ -172,11 +176,13 @@ async def lateness(url: str, per_s: int, seconds: int) -> None:
     rows = await _all(before, caller)
     begin = SystemClock().now() + timedelta(seconds=3)
     due = {str(row["id"]): begin + n * timedelta(seconds=1) / per_s for n, row in enumerate(rows)}
-    async with before.uow.begin() as tx:
-        for row in rows:
-            await tx.schedule(
-                kind_of(place["id"]), str(row["id"]), due_at=due[str(row["id"])], payload={}
-            )
+    await before.trace.deadlines.arm(
+        [
+            Deadline(kind=kind_of(place["id"]), key=id_, due_at=at, payload={})
+            for id_, at in due.items()
+        ]
+    )
+    await analyzed(before)
     await before.aclose()
     onefold = build(Settings(database_url=SecretStr(url)))
     sink = _Timed(due)
@@ -202,6 +208,8 @@ async def lateness(url: str, per_s: int, seconds: int) -> None:
         f"  {per_s}/s due for {seconds} s: p50 {statistics.median(ordered):.3f} s, p99 {p99:.3f} s"
     )
     assert min(ordered) >= 0, "early"
+    assert len(ordered) == len(rows), "doubled"
+    return p99
 
 
 async def _all(onefold: Installation, caller: Principal) -> Sequence[Any]:
@@ -216,21 +224,27 @@ async def _all(onefold: Installation, caller: Principal) -> Sequence[Any]:
 
 
 async def run(url: str, args: argparse.Namespace) -> None:
-    """Every figure, one after the other."""
+    """Each figure that was asked for."""
     onefold = build(Settings(database_url=SecretStr(url)))
     await onefold.migrate()
     await onefold.aclose()
-    if args.claims_only:
-        await claims(url, (10_000, args.pending))
-        return
-    print("throughput, a close to its receipt")
-    await throughput(url, args.deliveries)
-    print("a dead destination")
-    await dead_destination(url, args.deliveries, args.waiting)
-    print("lateness")
-    await lateness(url, args.per_second, 10)
-    print("claims")
-    await claims(url, (10_000, args.pending))
+    found: dict[str, Any] = {}
+    for name in args.only or ("lateness", "claims", "dead"):
+        print(f"{name}, load {os.getloadavg()[0]:.1f}")
+        if name == "lateness":
+            found[f"lateness p99 at {args.per_second}/s, s"] = await lateness(
+                url, args.per_second, 10
+            )
+        elif name == "claims":
+            sizes = (10_000, args.pending)
+            found[f"claim among {args.pending} / 10000"] = await claims(url, sizes)
+        else:
+            cost = await dead_destination(url, args.deliveries, args.waiting)
+            found[f"{args.waiting} due at a dead one cost others, %"] = cost
+    if args.save:
+        place = Path(__file__).parent / f"results/{date.today()}-traces.json"  # noqa: DTZ011
+        known = json.loads(place.read_text()) if place.exists() else {}
+        place.write_text(json.dumps(known | found, indent=1) + "\n")
 
 
 def main() -> None:
@@ -239,10 +253,11 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--postgres", action="store_true")
     parser.add_argument("--deliveries", type=int, default=2000)
-    parser.add_argument("--waiting", type=int, default=5000)
+    parser.add_argument("--waiting", type=int, default=100_000)
     parser.add_argument("--pending", type=int, default=1_000_000)
     parser.add_argument("--per-second", type=int, default=500)
-    parser.add_argument("--claims-only", action="store_true")
+    parser.add_argument("--only", nargs="*", choices=("lateness", "claims", "dead"))
+    parser.add_argument("--save", action="store_true")
     args = parser.parse_args()
     with TemporaryDirectory(prefix="onefold-bench-") as home:
         if not args.postgres:

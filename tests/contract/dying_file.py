@@ -33,10 +33,10 @@ class Straight(file.FileSink):
         self._place = Path(config["path"])
 
     async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
-        await asyncio.to_thread(self._write, parcel)
+        await asyncio.to_thread(self._straight, parcel)
         return Outcome(Kind.DELIVERED, "written")
 
-    def _write(self, parcel: Parcel) -> None:
+    def _straight(self, parcel: Parcel) -> None:
         self._place.mkdir(parents=True, exist_ok=True)
         with (self._place / f"{parcel.message_id}.json").open("wb", buffering=0) as place:
             place.write(parcel.body)

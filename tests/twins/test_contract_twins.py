@@ -748,3 +748,40 @@ async def test_a_fault_that_takes_two_writers_is_caught(
 
     with pytest.raises((AssertionError, StoreContended)):
         await getattr(suite(), case)()
+
+
+class ArmsOneKind(SqlTransaction):
+    """Takes all of many for the kind of the first."""
+
+    async def schedule_many(self, many: Sequence[Deadline]) -> None:
+        await super().schedule_many([one for one in many if one.kind == many[0].kind])
+
+
+class ArmsUntilOneIsWrong(SqlTransaction):
+    """Looks at each only when it is its turn."""
+
+    async def schedule_many(self, many: Sequence[Deadline]) -> None:
+        for one in many:
+            await self.schedule(one.kind, one.key, due_at=one.due_at, payload=one.payload)
+
+
+@pytest.mark.parametrize(
+    ("kind", "caught_by"),
+    [
+        (SqlTransaction, set()),
+        (ArmsOneKind, {"test_many_are_armed_as_one_by_one"}),
+        (ArmsUntilOneIsWrong, {"test_many_are_armed_or_none"}),
+    ],
+)
+async def test_a_faulty_arming_is_caught_by_the_cases_about_its_fault(
+    sqlite_template: Path, tmp_path: Path, kind: type[SqlTransaction], caught_by: set[str]
+) -> None:
+    """By those, and by no other."""
+    numbers = count()
+
+    def url() -> str:
+        return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / f'{next(numbers)}.db')}"
+
+    found = await failures(_over(DeadlinesContract, _sql(url, kind)))
+
+    assert found.keys() == caught_by

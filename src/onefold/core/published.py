@@ -8,6 +8,7 @@ is not zero, instants are RFC 3339 in UTC. A change of a model is a new version 
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
@@ -79,6 +80,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: msgspec.Raw
 
 
+@cache
 def fields_of(profile: str) -> tuple[str, ...]:
     """The names that a profile may send."""
     return tuple(field.encode_name for field in msgspec.structs.fields(PROFILES[profile]))

@@ -50,7 +50,7 @@ class Courier:
         *,
         clock: Clock,
         lease: timedelta = LEASE,
-        batch: int = 100,
+        batch: int = 500,
     ) -> None:
         self._deadlines, self._desk, self._make = deadlines, desk, make
         self._clock, self._lease, self._batch = clock, lease, batch

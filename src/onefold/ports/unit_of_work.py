@@ -10,6 +10,7 @@ from sqlalchemy import CursorResult, Executable, Table
 
 from onefold.core.envelope import Event
 from onefold.errors import FieldProblem, InvalidInput, StoreContended
+from onefold.ports.deadlines import Deadline
 from onefold.ports.features import Features
 
 T = TypeVar("T")
@@ -162,6 +163,18 @@ class Transaction(Protocol):
         """
         ...
 
+    async def schedule_many(self, many: Sequence[Deadline]) -> None:
+        """
+        As `schedule` for each, the last of a key counting. One round trip on PostgreSQL.
+
+        Keys are taken in their order, so that two overlapping calls cannot deadlock.
+
+        Raises:
+            InvalidInput: as `schedule`, of any of them; nothing was armed.
+            Others: as `execute`.
+        """
+        ...
+
 
 class UnitOfWork(Protocol):
     """
@@ -259,6 +272,14 @@ def check_claims(consumer: str, event_ids: Collection[str], *, now: datetime) ->
 def check_deadline(kind: str, key: str, *, due_at: datetime) -> None:
     """Raise `InvalidInput` unless every adapter can keep such a deadline."""
     _refuse(_name("kind", kind, 64), _name("key", key, 200), _aware("due_at", due_at))
+
+
+def check_deadlines(deadlines: Sequence[Deadline]) -> Sequence[Deadline]:
+    """The last of each key, in the order of the keys; `InvalidInput` as `check_deadline`."""
+    for one in deadlines:
+        check_deadline(one.kind, one.key, due_at=one.due_at)
+    last = {(one.kind, one.key): one for one in deadlines}
+    return [last[key] for key in sorted(last)]
 
 
 def _refuse(*problems: FieldProblem | None) -> None:

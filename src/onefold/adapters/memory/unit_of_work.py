@@ -30,6 +30,7 @@ from onefold.ports.unit_of_work import (
     InboxClaim,
     check_claim,
     check_deadline,
+    check_deadlines,
     judge_claims,
 )
 
@@ -144,6 +145,10 @@ class MemoryTransaction:
         _, _, fence = armed.get((kind, key), (due_at, b"", -1))
         armed[kind, key] = (due_at, body, fence + 1)
 
+    async def schedule_many(self, many: Sequence[Deadline]) -> None:
+        for one in check_deadlines(many):
+            await self.schedule(one.kind, one.key, due_at=one.due_at, payload=one.payload)
+
     def armed(self) -> Armed:
         """The draft's deadlines, to be changed."""
         return self._written().deadlines
@@ -223,8 +228,7 @@ class MemoryDeadlines:
 
     async def arm(self, deadlines: Sequence[Deadline]) -> None:
         async with self._uow.begin() as tx:
-            for one in deadlines:
-                await tx.schedule(one.kind, one.key, due_at=one.due_at, payload=one.payload)
+            await tx.schedule_many(deadlines)
 
     async def claim(
         self, kind: str, *, now: datetime, lease: timedelta, limit: int

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     Select,
+    TextClause,
     and_,
     bindparam,
     case,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from onefold.adapters.sql.dialects import deadlines_postgres as postgres
 from onefold.adapters.sql.schema import deadlines
 from onefold.ports.deadlines import Deadline
 from onefold.ports.tables import rows_of
@@ -39,6 +41,9 @@ class SqlDeadlines:
 
     def __init__(self, uow: UnitOfWork) -> None:
         self._uow = uow
+        # Whether a whole call is one statement: SQLite, where a statement goes nowhere,
+        # cannot return what a row was before its update.
+        self._whole = uow.features.name == "postgresql"
 
     async def due(self, kind: str, *, now: datetime, limit: int) -> Sequence[Deadline]:
         async with self._uow.read() as tx:
@@ -47,12 +52,13 @@ class SqlDeadlines:
 
     async def arm(self, deadlines: Sequence[Deadline]) -> None:
         async with self._uow.begin() as tx:
-            for one in sorted(deadlines, key=_key):  # two overlapping calls cannot deadlock
-                await tx.schedule(one.kind, one.key, due_at=one.due_at, payload=one.payload)
+            await tx.schedule_many(deadlines)
 
     async def claim(
         self, kind: str, *, now: datetime, lease: timedelta, limit: int
     ) -> Sequence[Deadline]:
+        if self._whole:
+            return await self._claim_whole(kind, now, lease, limit)
         query = _ripe(kind, now, limit).with_for_update(skip_locked=True)
         async with self._uow.begin() as tx:
             found = rows_of(await tx.execute(query))
@@ -64,6 +70,8 @@ class SqlDeadlines:
     async def complete(self, claimed: Sequence[Deadline]) -> Sequence[bool]:
         if not claimed:
             return []
+        if self._whole:
+            return await self._settle_whole(postgres.COMPLETE, claimed)
         async with self._uow.begin() as tx:
             held = await _held(tx, claimed)
             ours = [(d.kind, d.key) for d in claimed if (d.kind, d.key, d.fence) in held]
@@ -75,6 +83,11 @@ class SqlDeadlines:
     async def postpone(self, claimed: Sequence[tuple[Deadline, datetime]]) -> Sequence[bool]:
         if not claimed:
             return []
+        if self._whole:
+            instants = [at for _, at in claimed]
+            return await self._settle_whole(
+                postgres.POSTPONE, [one for one, _ in claimed], instants=instants
+            )
         async with self._uow.begin() as tx:
             held = await _held(tx, [one for one, _ in claimed])
             moved = [
@@ -85,6 +98,31 @@ class SqlDeadlines:
             if moved:
                 await tx.execute(_MOVE, moved)
         return [(d.kind, d.key, d.fence) in held for d, _ in claimed]
+
+    async def _claim_whole(
+        self, kind: str, now: datetime, lease: timedelta, limit: int
+    ) -> Sequence[Deadline]:
+        floor = (now - _EPOCH) // _MICROSECOND
+        how = {"kind": kind, "now": now, "until": now + lease, "most": limit, "least": floor}
+        async with self._uow.begin() as tx:
+            found = (await tx.execute(postgres.CLAIM.bindparams(**how))).all()
+        claimed = [
+            Deadline(
+                kind=kind, key=row.key, due_at=row.due_at, payload=row.payload, fence=row.fence
+            )
+            for row in found
+        ]
+        return sorted(claimed, key=lambda one: (one.due_at, one.key))
+
+    async def _settle_whole(
+        self, statement: TextClause, claimed: Sequence[Deadline], **more: Sequence[datetime]
+    ) -> Sequence[bool]:
+        wanted = [(one.kind, one.key, one.fence) for one in claimed]
+        kinds, keys, fences = map(list, zip(*wanted, strict=True))
+        how = statement.bindparams(kinds=kinds, keys=keys, fences=fences, **more)
+        async with self._uow.begin() as tx:
+            held = {tuple(row) for row in await tx.execute(how)}
+        return [one in held for one in wanted]
 
     async def next_due(self, kinds: Collection[str]) -> Mapping[str, datetime]:
         found: dict[str, datetime] = {}

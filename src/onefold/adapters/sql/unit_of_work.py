@@ -16,11 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.errors import at_the_border, at_the_commit
 from onefold.adapters.sql.schema import deadlines, inbox, outbox
+from onefold.adapters.sql.updates import plain_update
 from onefold.adapters.tasks import OnePerTask
 from onefold.core.envelope import Event
 from onefold.core.shard import shard_of
 from onefold.core.wire import encode_native
 from onefold.errors import IllegalTransition
+from onefold.ports.deadlines import Deadline
 from onefold.ports.features import Features
 from onefold.ports.inserts import Inserted, plain_insert
 from onefold.ports.unit_of_work import (
@@ -29,6 +31,7 @@ from onefold.ports.unit_of_work import (
     Transaction,
     check_claims,
     check_deadline,
+    check_deadlines,
     judge_claims,
 )
 
@@ -52,6 +55,10 @@ class SqlTransaction:
         plain = plain_insert(statement, parameters)
         with self._call(writes=statement.is_dml):
             if plain is None:
+                changed = plain_update(statement, parameters) if statement.is_update else None
+                if changed is not None and self._dialect.CHANGES_MANY:
+                    count = await self._dialect.update_rows(self._connection, changed)
+                    return Inserted(count)  # type: ignore[return-value]
                 return await self._connection.execute(statement, parameters)
             await self._dialect.insert_rows(self._connection, *plain)
             return Inserted(len(plain.rows))  # type: ignore[return-value]
@@ -114,15 +121,32 @@ class SqlTransaction:
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
     ) -> None:
         check_deadline(kind, key, due_at=due_at)
-        armed = self._dialect.insert(deadlines).values(
-            kind=kind, key=key, due_at=due_at, payload=dict(payload)
-        )
+        row = {"kind": kind, "key": key, "due_at": due_at, "payload": dict(payload)}
+        await self.execute(self._arming().values(**row))
+
+    async def schedule_many(self, many: Sequence[Deadline]) -> None:
+        some = check_deadlines(many)
+        if not some:
+            return
+        with self._call(writes=True):
+            whole = self._dialect.arm_many(some)
+        if whole is not None:
+            await self.execute(whole)
+            return
+        rows = [
+            {"kind": one.kind, "key": one.key, "due_at": one.due_at, "payload": dict(one.payload)}
+            for one in some
+        ]
+        await self.execute(self._arming(), rows)
+
+    def _arming(self) -> Any:
+        armed = self._dialect.insert(deadlines)
         moved = {
             "due_at": armed.excluded.due_at,
             "payload": armed.excluded.payload,
             "fence": deadlines.c.fence + 1,  # ends the lease of who has claimed it
         }
-        await self.execute(armed.on_conflict_do_update(index_elements=["kind", "key"], set_=moved))
+        return armed.on_conflict_do_update(index_elements=["kind", "key"], set_=moved)
 
     @contextmanager
     def _call(self, *, writes: bool) -> Iterator[None]:

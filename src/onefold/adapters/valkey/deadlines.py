@@ -69,7 +69,7 @@ class ValkeyDeadlines:
         return await self._settle(claimed)
 
     async def _settle(self, claimed: Sequence[tuple[Deadline, datetime | None]]) -> Sequence[bool]:
-        held: dict[tuple[str, str], bool] = {}
+        held: dict[tuple[str, str, int], bool] = {}
 
         async def send(kind: str, some: Sequence[tuple[Deadline, datetime | None]]) -> None:
             parts = [
@@ -78,10 +78,10 @@ class ValkeyDeadlines:
             ]
             digits = await self._run(_SETTLE, kind, *(part for three in parts for part in three))
             for (one, _), digit in zip(some, digits, strict=True):
-                held[kind, one.key] = digit == ord("1")
+                held[kind, one.key, one.fence] = digit == ord("1")
 
         await _each_kind([(pair[0], pair) for pair in claimed], send)
-        return [held[one.kind, one.key] for one, _ in claimed]
+        return [held[one.kind, one.key, one.fence] for one, _ in claimed]
 
     async def next_due(self, kinds: Collection[str]) -> Mapping[str, datetime]:
         asked = sorted(kinds)

@@ -14,6 +14,7 @@ from onefold.domains.trace import rules, store
 from onefold.domains.trace.privacy import payload, rfc3339
 from onefold.domains.trace.tables import deliveries, destinations, revisions, subscriptions, trades
 from onefold.errors import Conflict, ConstraintViolated, IllegalTransition, NotFound
+from onefold.ports.deadlines import Deadline
 from onefold.ports.sink import Outcome, Parcel, Sink
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
@@ -88,12 +89,7 @@ class TraceService:
         caller.require(Scope.TRACE_WRITE)
 
         async def work(tx: Transaction) -> Sequence[bool]:
-            made = []
-            for id_, given in many:
-                known = await store.trade(tx, caller.school_id, id_)
-                await self._record(tx, caller.school_id, id_, given)
-                made.append(known is None)
-            return made
+            return await self._record_many(tx, caller.school_id, many)
 
         return await in_transaction(self._uow, work)
 
@@ -102,21 +98,39 @@ class TraceService:
     ) -> Row:
         now = self._clock.now()
         row = await self._revision(tx, school_id, id_, 1, rules.facts(given), now)
-        head = {
-            "school_id": school_id,
-            "id": id_,
-            "user_id": rules.name(given.get("user_id"), "user_id"),
-            "account_id": rules.name(given.get("account_id"), "account_id"),
-            "private": _private(given.get("private") or {}),
-            "revision": 1,
-            "created_at": now,
-        }
+        head = _head(school_id, id_, given, now)
         if not await tx.insert_new(trades, [head]):
             return await _same(tx, head, row, given)
         await tx.insert_new(revisions, [row])
         if row["status"] == "closed":
-            await self._plan(tx, head | row)
+            await self._plan(tx, [head | row])
         return _shown(row | head)
+
+    async def _record_many(
+        self, tx: Transaction, school_id: UUID, many: Sequence[tuple[UUID, Mapping[str, Any]]]
+    ) -> Sequence[bool]:
+        """Seven statements for all that are new, and two for each that is not."""
+        now = self._clock.now()
+        facts = [(id_, given, rules.facts(given)) for id_, given in many]
+        unsaid = {f["instrument"] for _, _, f in facts if f["profit_gross"] is None}
+        known = await store.instruments_of(tx, school_id, unsaid) if unsaid else {}
+        made = []
+        for id_, given, fact in facts:
+            key = {"school_id": school_id, "trade_id": id_, "revision": 1, "recorded_at": now}
+            row = key | rules.with_profit(fact, known.get(fact["instrument"]))
+            made.append((_head(school_id, id_, given, now), row, given))
+        firsts = {head["id"]: (head, row) for head, row, _ in reversed(made)}
+        new = {id_ for _, id_ in await tx.insert_new(trades, [head for head, _ in firsts.values()])}
+        fresh = [pair for id_, pair in firsts.items() if id_ in new]
+        await tx.insert_new(revisions, [row for _, row in fresh])
+        await self._plan(tx, [head | row for head, row in fresh if row["status"] == "closed"])
+        told = []
+        for head, row, given in made:
+            told.append(head["id"] in new)
+            if head["id"] not in new:
+                await _same(tx, head, row, given)
+            new.discard(head["id"])  # it may come again in the same call
+        return told
 
     async def _revision(
         self,
@@ -198,25 +212,37 @@ class TraceService:
         await store.present(tx, known["school_id"], known["trade_id"], number)
         made = known | row
         if row["status"] == "closed":
-            await self._plan(tx, made)
+            await self._plan(tx, [made])
         return _shown(made)
 
-    async def _plan(self, tx: Transaction, trade: Row) -> int:
-        """One delivery for each destination that a consent in force names; how many are new."""
-        found = await store.subscriptions_of(tx, trade["school_id"], trade["user_id"])
-        on = [one for one in found if rules.consents(one, trade["recorded_at"])]
+    async def _plan(self, tx: Transaction, closed: Sequence[Row]) -> int:
+        """
+        One delivery of each for each destination that a consent in force names; how many are new.
+
+        Args:
+            tx: The transaction that closes them.
+            closed: Closed trades of one school with their present revisions.
+        """
+        if not closed:
+            return 0
+        users = {trade["user_id"] for trade in closed}
+        given: dict[str, list[Row]] = {user: [] for user in users}
+        for one in await store.subscriptions_of_users(tx, closed[0]["school_id"], users):
+            given[one["user_id"]].append(one)
+        on = [
+            (trade, one)
+            for trade in closed
+            for one in given[trade["user_id"]]
+            if rules.consents(one, trade["recorded_at"])
+        ]
         if not on:
             return 0
         # Not locked: a pause that comes between is seen when the delivery is to leave.
-        places = await store.destinations_of(tx, {one["destination_id"] for one in on})
-        rows = {
-            one["destination_id"]: _delivery(trade, one, places[one["destination_id"]])
-            for one in on
-        }
+        places = await store.destinations_of(tx, {one["destination_id"] for _, one in on})
+        made = [_delivery(trade, one, places[one["destination_id"]]) for trade, one in on]
+        rows = {row["id"]: row for row in made}  # one a destination: its id says so
         new = await tx.insert_new(deliveries, list(rows.values()))
-        for row in rows.values():
-            if (row["school_id"], row["id"]) in new:
-                await arm(tx, row)
+        await arm(tx, [row for row in rows.values() if (row["school_id"], row["id"]) in new])
         return len(new)
 
     async def trade(self, caller: Principal, trade_id: UUID) -> Row:
@@ -678,7 +704,7 @@ class TraceService:
                     changed |= {"state": State.HELD.value, "reason": place["state"]}
             await store.change_deliveries(tx, [changed])
             if fact is not Fact.CANCELLED:
-                await arm(tx, row | changed)
+                await arm(tx, [row | changed])
             return shown_delivery(row | changed)
 
         return await in_transaction(self._uow, work)
@@ -719,13 +745,12 @@ class TraceService:
 
         async def plan(tx: Transaction) -> int:
             rows = await store.unplanned(tx, limit=limit)
-            return sum([await self._plan(tx, row) for row in _one_each(rows)])
+            return sum([await self._plan(tx, [row]) for row in _one_each(rows)])
 
         async def wake(tx: Transaction) -> int:
             now = self._clock.now()
             rows = await store.forgotten(tx, before=now - grace, limit=limit)
-            for row in rows:
-                await arm(tx, row)  # at its own instant: the longest due stays the first
+            await arm(tx, rows)  # at its own instant: the longest due stays the first
             return len(rows)
 
         done += await in_transaction(self._uow, plan)
@@ -733,14 +758,32 @@ class TraceService:
         return done
 
 
-async def arm(tx: Transaction, row: Mapping[str, Any]) -> None:
-    """Let a courier look at a delivery at its next instant."""
-    await tx.schedule(
-        kind_of(row["destination_id"]),
-        str(row["id"]),
-        due_at=row["next_at"],
-        payload={"school_id": str(row["school_id"])},
+async def arm(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Let a courier look at deliveries at their next instants."""
+    await tx.schedule_many(
+        [
+            Deadline(
+                kind=kind_of(row["destination_id"]),
+                key=str(row["id"]),
+                due_at=row["next_at"],
+                payload={"school_id": str(row["school_id"])},
+            )
+            for row in rows
+        ]
     )
+
+
+def _head(school_id: UUID, id_: UUID, given: Mapping[str, Any], now: datetime) -> Row:
+    """Whose trade it is."""
+    return {
+        "school_id": school_id,
+        "id": id_,
+        "user_id": rules.name(given.get("user_id"), "user_id"),
+        "account_id": rules.name(given.get("account_id"), "account_id"),
+        "private": _private(given.get("private") or {}),
+        "revision": 1,
+        "created_at": now,
+    }
 
 
 def _delivery(trade: Row, subscription: Row, place: Row) -> Row:

@@ -5,7 +5,21 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, case, func, literal, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Select,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from onefold.domains.trace.tables import (
     attempts,
@@ -19,6 +33,14 @@ from onefold.domains.trace.tables import (
 )
 from onefold.ports.tables import Instant, Row, row_of, rows_of
 from onefold.ports.unit_of_work import Transaction
+
+
+def _among(tx: Transaction, ids: Collection[UUID]) -> ColumnElement[bool]:
+    """Whether a delivery is one of *ids*, in a statement that is the same for any number."""
+    if tx.features.name == "postgresql":
+        return deliveries.c.id == any_(literal(sorted(ids), ARRAY(Uuid)))
+    return deliveries.c.id.in_(ids)
+
 
 _PRESENT = and_(
     revisions.c.school_id == trades.c.school_id,
@@ -57,6 +79,15 @@ async def instrument(tx: Transaction, school_id: UUID, symbol: str) -> Row | Non
     """What is known of an instrument's contract."""
     mine = (instruments.c.school_id == school_id) & (instruments.c.symbol == symbol)
     return row_of(await tx.execute(select(instruments).where(mine)))
+
+
+async def instruments_of(
+    tx: Transaction, school_id: UUID, symbols: Collection[str]
+) -> dict[str, Row]:
+    """What is known of these instruments, by symbol."""
+    mine = (instruments.c.school_id == school_id) & instruments.c.symbol.in_(symbols)
+    found = rows_of(await tx.execute(select(instruments).where(mine)))
+    return {row["symbol"]: row for row in found}
 
 
 async def put_instrument(tx: Transaction, row: Row) -> None:
@@ -154,6 +185,15 @@ async def subscriptions_of(tx: Transaction, school_id: UUID, user_id: str | None
     return rows_of(await tx.execute(query.order_by(subscriptions.c.since, subscriptions.c.id)))
 
 
+async def subscriptions_of_users(
+    tx: Transaction, school_id: UUID, users: Collection[str]
+) -> Sequence[Row]:
+    """Subscriptions of these users, the oldest first."""
+    mine = (subscriptions.c.school_id == school_id) & subscriptions.c.user_id.in_(users)
+    query = select(subscriptions).where(mine)
+    return rows_of(await tx.execute(query.order_by(subscriptions.c.since, subscriptions.c.id)))
+
+
 async def subscription(
     tx: Transaction, school_id: UUID, id_: UUID, *, lock: bool = False
 ) -> Row | None:
@@ -183,13 +223,18 @@ _COLUMNS = (
     *("profit_net", "currency", "return_pct", "r_multiple"),
 )
 _SUBSCRIBED = ("since", "until", "withdrawn_at")
+_DELIVERY = (
+    *("school_id", "id", "trade_id", "destination_id", "revision", "state", "reason"),
+    *("not_before", "next_at", "attempts", "tries", "first_due_at", "fence", "leased_until"),
+    *("profile", "body", "body_sha256", "fields", "policy", "cleared"),
+)
 
 
 def _loaded() -> Select[Any]:
     """Deliveries with all that decides about them."""
     return (
         select(
-            deliveries,
+            *(deliveries.c[name] for name in _DELIVERY),
             *(revisions.c[name] for name in _COLUMNS),
             trades.c.account_id,
             trades.c.private,
@@ -223,7 +268,7 @@ def _loaded() -> Select[Any]:
 
 async def load(tx: Transaction, ids: Collection[UUID], *, lock: bool = True) -> dict[UUID, Row]:
     """These deliveries with all that decides about them, locked in the order of their ids."""
-    query = _loaded().where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id)
+    query = _loaded().where(_among(tx, ids)).order_by(deliveries.c.id)
     if lock:
         query = query.with_for_update(of=deliveries)
     rows = rows_of(await tx.execute(query))
@@ -232,9 +277,16 @@ async def load(tx: Transaction, ids: Collection[UUID], *, lock: bool = True) -> 
     return {row["id"]: row for row in rows}
 
 
+_SETTLED = (
+    *("school_id", "id", "destination_id", "state", "fence", "attempts", "tries"),
+    *("not_before", "next_at", "first_due_at"),
+)
+
+
 async def lock_deliveries(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Row]:
-    """These deliveries alone, locked in the order of their ids."""
-    query = select(deliveries).where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id)
+    """What decides how an attempt's end is recorded, locked in the order of the ids."""
+    columns = [deliveries.c[name] for name in _SETTLED]
+    query = select(*columns).where(_among(tx, ids)).order_by(deliveries.c.id)
     return {row["id"]: row for row in rows_of(await tx.execute(query.with_for_update()))}
 
 
@@ -324,7 +376,11 @@ async def attempts_of(tx: Transaction, school_id: UUID, id_: UUID) -> Sequence[R
 async def surrogates(tx: Transaction, wanted: Sequence[Row]) -> dict[tuple[UUID, str, str], str]:
     """The surrogates of what *wanted* names; fresh ones are kept unless there is one already."""
     unique = {(r["destination_id"], r["kind"], r["subject"]): r for r in wanted}
-    await tx.insert_new(pseudonyms, list(unique.values()))
+    new = await tx.insert_new(pseudonyms, list(unique.values()))
+    made = {key: unique[key]["surrogate"] for _, *rest in new if (key := tuple(rest)) in unique}
+    wanted = [row for key, row in unique.items() if key not in made]
+    if not wanted:
+        return made
     some = next(iter(wanted))
     query = select(pseudonyms).where(
         pseudonyms.c.school_id == some["school_id"],
@@ -332,7 +388,7 @@ async def surrogates(tx: Transaction, wanted: Sequence[Row]) -> dict[tuple[UUID,
         pseudonyms.c.subject.in_({r["subject"] for r in wanted}),
     )
     found = rows_of(await tx.execute(query))
-    return {(r["destination_id"], r["kind"], r["subject"]): r["surrogate"] for r in found}
+    return made | {(r["destination_id"], r["kind"], r["subject"]): r["surrogate"] for r in found}
 
 
 async def unplanned(tx: Transaction, *, limit: int) -> Sequence[Row]:

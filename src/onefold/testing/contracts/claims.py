@@ -1,6 +1,6 @@
 """The promises of `Deadlines` to those who act on what is due."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,6 +89,21 @@ class ClaimsContract:
             assert await deadlines.complete([first]) == [False]
             assert await deadlines.postpone([(first, NOON)]) == [False]
             assert await deadlines.complete([second]) == [True]
+
+    async def test_of_two_claims_of_one_key_the_later_holds(self) -> None:
+        """Also where both are settled by one call."""
+        async with self.fresh() as deadlines:
+            await deadlines.arm([one("a"), one("b")])
+            first = {d.key: d for d in await self._claim(deadlines, NOON)}
+            second = {d.key: d for d in await self._claim(deadlines, NOON + LEASE)}
+
+            claims = [first["a"], second["a"]]
+            assert await deadlines.complete(claims) == [False, True]
+            late = [(second["b"], NOON), (first["b"], NOON)]
+            assert await deadlines.postpone(late) == [True, False]
+
+    async def _claim(self, deadlines: Deadlines, now: datetime) -> Sequence[Deadline]:
+        return await deadlines.claim(KIND, now=now, lease=LEASE, limit=9)
 
     async def test_what_is_completed_is_gone(self) -> None:
         """For good: its lease's end brings it not back, nor does completing it again."""

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from onefold.errors import InvalidInput
+from onefold.ports.deadlines import Deadline
 from onefold.testing.contracts.stores import (
     NOON,
     Contract,
@@ -140,3 +141,38 @@ class DeadlinesContract(Contract):
                 await tx.schedule(KIND, "a", due_at=NOON, payload={})
 
             assert await self._due(stores, NOON) == ["a"]
+
+    async def test_many_are_armed_as_one_by_one(self) -> None:
+        """Of several kinds, some there already; of a key that comes twice the last counts."""
+        many = [
+            Deadline(kind=kind, key=key, due_at=NOON + late * SECOND, payload={"n": late})
+            for kind, key, late in (
+                (KIND, "b", 5),
+                (KIND, "a", 2),
+                ("other", "a", 1),
+                (KIND, "b", 1),
+            )
+        ]
+        async with self.fresh() as stores:
+            await self._arm(stores, "a", NOON)
+            async with stores.uow.begin() as tx:
+                await tx.schedule_many([])
+                await tx.schedule_many(many)
+
+            assert await self._due(stores, NOON) == []
+            due = await stores.deadlines.due(KIND, now=NOON + 2 * SECOND, limit=9)
+            assert {one.key: one.payload for one in due} == {"b": {"n": 1}, "a": {"n": 2}}
+            (other,) = await stores.deadlines.due("other", now=NOON + SECOND, limit=9)
+            assert (other.kind, other.key, other.payload) == ("other", "a", {"n": 1})
+
+    async def test_many_are_armed_or_none(self) -> None:
+        """One that cannot be kept refuses all of the call, and the transaction goes on."""
+        good = Deadline(kind=KIND, key="a", due_at=NOON, payload={})
+        wrong = Deadline(kind=KIND, key="", due_at=NOON, payload={})
+        async with self.fresh() as stores:
+            async with stores.uow.begin() as tx:
+                with raises(InvalidInput):
+                    await tx.schedule_many([good, wrong])
+                await tx.schedule(KIND, "b", due_at=NOON, payload={})
+
+            assert await self._due(stores, NOON) == ["b"]

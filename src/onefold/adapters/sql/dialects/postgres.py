@@ -5,32 +5,39 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import URL, Table
+from sqlalchemy import URL, Table, TextClause
 from sqlalchemy.dialects.postgresql import JSONB, asyncpg, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeDecorator
 
+from onefold.adapters.sql.dialects.deadlines_postgres import ARM
 from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
+from onefold.adapters.sql.updates import PlainUpdate
+from onefold.ports.deadlines import Deadline
 from onefold.ports.features import Features
 from onefold.ports.unit_of_work import InboxClaim
 
 __all__ = [
     "BEGIN",
     "BEGIN_READ",
+    "CHANGES_MANY",
     "FEATURES",
     "GIVES_BACK_AT_ONCE",
+    "arm_many",
     "engines",
     "insert",
     "insert_new",
     "insert_rows",
     "say",
+    "update_rows",
 ]
 
 FEATURES = Features(name="postgresql", sql=True, parallel_writers=True, survives_process=True)
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 GIVES_BACK_AT_ONCE = True  # nothing is sent: its adapter sees no transaction of its own to end
+CHANGES_MANY = True  # `update_rows`
 BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 _POOL_SIZE = 10
@@ -169,6 +176,41 @@ async def insert_rows(
         await driver.fetch(_row_sql(table, columns), *(value for (value,) in arrays))
 
 
+@lru_cache(maxsize=64)
+def _update_sql(table: Table, keys: tuple[str, ...], columns: tuple[str, ...]) -> str:
+    """An UPDATE whose rows travel as one array a column, keys first."""
+    quote = _DIALECT.identifier_preparer.quote
+    names = [f"key_{n}" for n in range(len(keys))] + [quote(name) for name in columns]
+    arrays = ", ".join(
+        f"${n}::{_kind(table, name)}[]" for n, name in enumerate((*keys, *columns), start=1)
+    )
+    put = ", ".join(
+        f"{quote(name)} = rows.{quote(name)}{'::jsonb' if _is_json(table, name) else ''}"
+        for name in columns
+    )
+    same = " AND ".join(f"t.{quote(name)} = rows.key_{n}" for n, name in enumerate(keys))
+    return (
+        f"UPDATE {quote(table.name)} AS t SET {put} "  # noqa: S608 (our own names)
+        f"FROM unnest({arrays}) AS rows ({', '.join(names)}) WHERE {same}"
+    )
+
+
+async def update_rows(connection: AsyncConnection, plain: PlainUpdate) -> int:
+    """
+    Change rows, found by their keys, in one statement; how many there were.
+
+    In the order that the plan takes: who must not deadlock has locked them before.
+    """
+    table, keys = plain.table, plain.keys
+    arrays = [
+        _array(table, column, [{column: row[name]} for row in plain.rows])
+        for column, name in keys.items()
+    ] + [_array(table, name, plain.rows) for name in plain.columns]
+    sql = _update_sql(table, tuple(keys), plain.columns)
+    told: str = await driver_of(connection).execute(sql, *arrays)
+    return int(told.rpartition(" ")[2])
+
+
 def _array(table: Table, name: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     values = [row[name] for row in rows]
     if _is_json(table, name):
@@ -177,3 +219,13 @@ def _array(table: Table, name: str, rows: Sequence[Mapping[str, Any]]) -> list[A
     if isinstance(type_, TypeDecorator):  # a naive instant would be taken for local time
         return [type_.process_bind_param(value, _DIALECT) for value in values]
     return values
+
+
+def arm_many(deadlines: Sequence[Deadline]) -> TextClause | None:
+    """`Transaction.schedule_many`, all of other keys and in order, as one statement."""
+    return ARM.bindparams(
+        kinds=[one.kind for one in deadlines],
+        keys=[one.key for one in deadlines],
+        instants=[one.due_at for one in deadlines],
+        payloads=[dump_json(dict(one.payload)) for one in deadlines],
+    )
