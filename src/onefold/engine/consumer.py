@@ -177,6 +177,8 @@ class Consumer:
 
     def _must_wait(self, delivery: Delivery) -> bool:
         """Queue a delivery behind an earlier one of its key that failed."""
+        if not self._waiting:
+            return False
         queue = self._waiting.get(self._record.order_key(delivery))
         if queue is None:
             return False
@@ -193,12 +195,10 @@ class Consumer:
             return
         now = self._around.clock.now()
         suspects = await self._patiently(lambda: self._ledger.begin(self.spec.name, spans, now=now))
-        for delivery in fresh:
-            message = delivery.message
-            delivery.alone |= any(
-                span.partition == message.partition and span.first <= message.position <= span.last
-                for span in suspects
-            )
+        for span in suspects:
+            for delivery in fresh:
+                place, position = delivery.message.partition, delivery.message.position
+                delivery.alone |= place == span.partition and span.first <= position <= span.last
 
     async def _forget_lost(self) -> None:
         """Drop what waits from partitions that are no longer ours: their new owner gets it."""

@@ -22,7 +22,7 @@ from onefold.ports.unit_of_work import InboxClaim, Transaction
 T = TypeVar("T")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Delivery:
     """
     A message, the event in it, and how often it was begun.

@@ -133,14 +133,25 @@ async def insert_new(
     return {tuple(record) for record in found}
 
 
-# Sorted, so that two overlapping calls cannot deadlock; what is the same for all goes once.
+# Sorted, so that two overlapping calls cannot deadlock. What is the same for all goes once,
+# in and out: nearly always all are kept for one time, and all are new.
 _CLAIM = """
-INSERT INTO onefold_inbox (consumer, event_id, fingerprint, claimed_at, forget_at)
-SELECT $1, event_id, fingerprint, $5::timestamptz, $5::timestamptz + keep
-FROM unnest($2::text[], $3::bytea[], $4::interval[]) AS rows (event_id, fingerprint, keep)
-ORDER BY event_id
-ON CONFLICT (consumer, event_id) DO NOTHING RETURNING event_id
+WITH new AS (
+  INSERT INTO onefold_inbox (consumer, event_id, fingerprint, claimed_at, forget_at)
+  SELECT $1, event_id, fingerprint, $5::timestamptz, $5::timestamptz + keep
+  FROM {rows}
+  ORDER BY event_id
+  ON CONFLICT (consumer, event_id) DO NOTHING RETURNING event_id
+)
+SELECT count(*), CASE WHEN count(*) < cardinality($2) THEN array_agg(event_id) END FROM new
 """
+_KEPT_ALIKE = _CLAIM.format(
+    rows="unnest($2::text[], $3::bytea[]) AS rows (event_id, fingerprint), "
+    "(SELECT $4::interval AS keep) AS kept"
+)
+_KEPT_EACH = _CLAIM.format(
+    rows="unnest($2::text[], $3::bytea[], $4::interval[]) AS rows (event_id, fingerprint, keep)"
+)
 
 
 async def claim_new(
@@ -150,8 +161,10 @@ async def claim_new(
     if not claims:
         return set()
     ids, prints, keeps = map(list, zip(*claims, strict=True))
-    found = await driver_of(connection).fetch(_CLAIM, consumer, ids, prints, keeps, now)
-    return {record[0] for record in found}
+    alike = keeps.count(keeps[0]) == len(keeps)
+    statement, keep = (_KEPT_ALIKE, keeps[0]) if alike else (_KEPT_EACH, keeps)
+    new, which = await driver_of(connection).fetchrow(statement, consumer, ids, prints, keep, now)
+    return set(ids if new == len(ids) else which or ())
 
 
 async def insert_rows(
