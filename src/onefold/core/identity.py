@@ -53,6 +53,7 @@ __all__ = [
 ]
 
 _HEX: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_AS_IT_COUNTS: Final = re.compile(_HEX).fullmatch
 _UUID: Final = re.compile(rf"({_HEX})|\{{({_HEX})\}}|urn:uuid:({_HEX})", re.IGNORECASE | re.ASCII)
 
 
@@ -74,6 +75,8 @@ def event_identity(id: str, *, source: str) -> str:  # noqa: A002 (the field's n
     The same for every spelling of the id and every way it travelled; unchanged by a
     republish. A non-UUID id counts within its source only.
     """
+    if _AS_IT_COUNTS(id):  # nearly all do; half the cost
+        return id
     match = _UUID.fullmatch(id)
     if match:
         return match[match.lastindex or 0].lower()
