@@ -84,7 +84,7 @@ async def raw_no_dedup(url: str, events: Sequence[Event]) -> None:
     await raw_single(url, events, dedup=False)
 
 
-def onefold(kind: str, **options: Any) -> Run:
+def onefold(kind: str, *, members: int = 1, **options: Any) -> Run:
     """Ours, over the in-memory transport: what is measured is the consumer and the store."""
 
     async def run(url: str, events: Sequence[Event]) -> None:
@@ -107,17 +107,19 @@ def onefold(kind: str, **options: Any) -> Run:
         )
         assert not any(sent)
         (spec,) = app.specs.values()
-        subscription = await transport.subscribe("bench", ["t"])
-        consumer = Consumer(
-            spec,
-            subscription=subscription,
-            uow=app.uow,
-            ledger=app.ledger,
-            around=app.around,
-            poll_s=0,
-        )
+        consumers = [
+            Consumer(
+                spec,
+                subscription=await transport.subscribe("bench", ["t"]),
+                uow=app.uow,
+                ledger=app.ledger,
+                around=app.around,
+                poll_s=0,
+            )
+            for _ in range(members)
+        ]
         started = perf_counter()
-        await consumer.drain()
+        await asyncio.gather(*(consumer.drain() for consumer in consumers))
         run.took = perf_counter() - started  # type: ignore[attr-defined]
         await app.aclose()
 

@@ -1,5 +1,6 @@
 """What many tests need: schools, callers, events that are right unless told otherwise."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,13 @@ from onefold.ports.features import Features
 from onefold.ports.tables import Row, rows_of
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 from onefold.wiring import Installation, build
+
+
+async def turn_of_the_loop() -> None:
+    """Let happen what was put off until the loop's next turn: connections are given back."""
+    turned = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(turned.set_result, None)
+    await turned
 
 
 @dataclass(frozen=True)

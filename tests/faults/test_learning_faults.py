@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from sqlalchemy import func, insert, select, text
 from tests.integration.learning.test_crashes import ALL, NOTHING, completion
-from tests.support import School, new_school
+from tests.support import School, new_school, turn_of_the_loop
 from tests.support_learning import (
     change,
     finish_scenario,
@@ -356,6 +356,7 @@ async def test_l19_requests_give_their_connections_back(
             path = f"/sessions/{begun.id}"
             assert (await client.get(path, headers={"authorization": key})).status_code == 200
 
+        await turn_of_the_loop()
         for engine in (onefold.database.reader, onefold.database.writer):
             assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 

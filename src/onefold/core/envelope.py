@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final, Self
 
 from msgspec import Struct, field
@@ -27,6 +28,7 @@ _FORBIDDEN: Final = re.compile(
 )
 _OPTIONAL: Final = frozenset({"key", "correlation_id", "causation_id"})
 _TEXTS: Final = ("id", "type", "source", *sorted(_OPTIONAL))
+_texts: Final = attrgetter(*_TEXTS)
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -37,7 +39,7 @@ def is_attribute_text(value: str) -> bool:
     return _FORBIDDEN.search(value) is None
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class Event(Struct, frozen=True, kw_only=True, gc=False):
     """
     Something that happened, told once. Every field is checked when it is made, and every
     event that could be made can be written in every wire form.
@@ -77,8 +79,16 @@ class Event(Struct, frozen=True, kw_only=True):
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _TEXTS:
-            if not _is_plain(value := getattr(self, name)):
+        for name, value in zip(_TEXTS, _texts(self), strict=True):
+            if value is None and name in _OPTIONAL:
+                continue
+            # What nearly all are, short printable ASCII, is spared the full check.
+            if not (
+                type(value) is str
+                and 0 < len(value) <= MAX_ATTRIBUTE_CHARS
+                and value.isascii()
+                and value.isprintable()
+            ):
                 self._check_text(name, value)
         self._check_id()
         self._check_version()
@@ -162,19 +172,10 @@ class Event(Struct, frozen=True, kw_only=True):
         redelivery must not look like a conflict.
         """
         return identity.fingerprint_of_checked(
-            identity.content(
-                type=self.type,
-                version=self.version,
-                source=self.source,
-                key=self.key,
-                occurred_at=None,
-                data=self.data,
-            )
+            self.data, self.key, self.source, self.type, self.version
         )
 
     def _check_text(self, name: str, value: object) -> None:
-        if value is None and name in _OPTIONAL:
-            return
         if not isinstance(value, str):
             raise InvalidEvent(f"text is expected, not {type(value).__name__}", name)
         if not 0 < len(value) <= MAX_ATTRIBUTE_CHARS:
@@ -207,23 +208,13 @@ class Event(Struct, frozen=True, kw_only=True):
 
     def _check_content(self) -> None:
         refuse(self.data, "data")
-        for name in ("metadata", "extra"):
-            value = getattr(self, name)
+        for name, value in (("metadata", self.metadata), ("extra", self.extra)):
             if type(value) is not dict:
                 force_setattr(self, name, value := _as_dict(value, name))
             if value:
                 refuse(value, name)
-        check_content(self.data, self.extra)
-
-
-def _is_plain(value: object) -> bool:
-    """Whether `value` is what nearly all are: short printable ASCII. Spares the full check."""
-    return (
-        type(value) is str
-        and 0 < len(value) <= MAX_ATTRIBUTE_CHARS
-        and value.isascii()
-        and value.isprintable()
-    )
+        if self.extra:
+            check_content(self.data, self.extra)
 
 
 def _as_dict(value: object, name: str) -> dict[str, Any]:

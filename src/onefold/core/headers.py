@@ -8,6 +8,7 @@ CloudEvents attributes are `ce_…` in Kafka, as plain UTF-8 (Kafka binding 1.0.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -34,7 +35,10 @@ class Headers(NamedTuple):
 
     content_type: str | None
     event_id: str | None
-    attributes: dict[str, str]
+    attributes: Mapping[str, str]
+
+
+_NONE: Final = Headers(None, None, MappingProxyType({}))
 
 
 def read_headers(pairs: HeaderPairs) -> Headers:
@@ -44,10 +48,10 @@ def read_headers(pairs: HeaderPairs) -> Headers:
     Raises:
         InvalidEvent: A known header is not UTF-8, or occurs twice with different values.
     """
+    if not pairs:
+        return _NONE
     content_type = event_id = None
     attributes: dict[str, str] = {}
-    if not pairs:
-        return Headers(None, None, attributes)
     for name, value in _known(pairs):
         if name == "content-type":
             content_type = _once(name, content_type, _text(name, value).strip())

@@ -22,7 +22,7 @@ from onefold.core.cloudevents import (
 from onefold.core.envelope import Event
 from onefold.core.headers import HeaderPairs, read_headers
 from onefold.core.json_value import decode_object
-from onefold.core.native import encode_native, read_native
+from onefold.core.native import encode_native, read_native, read_plain
 from onefold.errors import InvalidEvent
 
 __all__ = ["decode", "encode_binary", "encode_native", "encode_structured"]
@@ -57,8 +57,10 @@ def decode(body: bytes, headers: HeaderPairs = (), *, received_at: datetime | No
         return read_structured(decode_object(body, "body"), header_id, received_at)
     if known.attributes.keys() & {"specversion", "type"}:
         return read_binary(body, known, received_at)
-    members = decode_object(body, "body")
     header_id = known.event_id or known.attributes.get("id")
+    if header_id is None and (event := read_plain(body)) is not None:
+        return event
+    members = decode_object(body, "body")
     if "specversion" in members and "event_type" not in members:
         return read_structured(members, header_id, received_at)
     return read_native(members, header_id, received_at)

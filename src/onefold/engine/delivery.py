@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from msgspec import Struct
 from sqlalchemy import CursorResult, Executable
 
 from onefold.core.clock import Clock
@@ -24,10 +25,12 @@ from onefold.ports.unit_of_work import InboxClaim, Transaction
 T = TypeVar("T")
 
 
-@dataclass(eq=False)
-class Delivery:
+class Delivery(Struct, eq=False, gc=False):
     """
     A message, the event in it, and how often it was begun.
+
+    Not tracked by the garbage collector, like its message and its event: a large poll of
+    tracked ones had it walk through everything (4 of 24 µs an event, 2026-11-28).
 
     Attributes:
         message: As it was received.

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransportFeatures:
@@ -35,8 +37,7 @@ class Partition(NamedTuple):
     number: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Message:
+class Message(Struct, frozen=True, kw_only=True, gc=False):
     """
     One message as it was received.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
+from tests.support import turn_of_the_loop
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import migrate, require_current
@@ -96,6 +97,7 @@ class _RollBack(Exception):
 
 async def _settled(database: Database) -> None:
     """Nothing is lent, no transaction is open, and a writer can begin at once."""
+    await turn_of_the_loop()
     pools = {database.writer.pool, database.reader.pool}
     assert {pool.checkedout() for pool in pools} == {0}  # type: ignore[attr-defined]
     assert {free.locked() for free in database._free.values()} == {False}
@@ -145,6 +147,7 @@ async def test_a_write_cancelled_at_any_await_is_whole_or_nothing(
 
     for step in count():
         if not connected:
+            await turn_of_the_loop()
             await database.writer.dispose()
         finished, awaits = await _run(write(f"step {step}"), {step: turns})
         await _settled(database)
@@ -167,6 +170,7 @@ async def test_reads_cancelled_at_any_await_lose_no_connection(database: Databas
     for connected in (True, False):
         for step in count():
             if not connected:
+                await turn_of_the_loop()
                 await database.reader.dispose()
             _, awaits = await _run(read(), {step: 0})
             await _settled(database)
@@ -207,6 +211,7 @@ async def test_a_migration_cancelled_at_any_await_is_whole_or_nothing(
     try:
         for step in (*range(8), 20, 60):
             finished, _ = await _run(migrate(database), {step: 0})
+            await turn_of_the_loop()
             assert database.writer.pool.checkedout() == 0  # type: ignore[attr-defined]
             if not finished:
                 with pytest.raises(SchemaOutdated):

@@ -17,6 +17,7 @@ from asyncpg import exceptions as asyncpg_errors
 from sqlalchemy import Table, exc, insert, select, text, update
 from sqlalchemy.sql.compiler import SQLCompiler
 from tests.integration.adapters.postgres_proxy import Cut, commit_cutter
+from tests.support import turn_of_the_loop
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.errors import at_the_border, at_the_commit, translate, verdict
@@ -253,6 +254,7 @@ async def _opened(url: str, wait_s: float = 5) -> AsyncIterator[SqlUnitOfWork]:
     uow = SqlUnitOfWork(database)
     try:
         yield uow
+        await turn_of_the_loop()
         pools = {database.writer.pool, database.reader.pool}
         assert {pool.checkedout() for pool in pools} == {0}  # type: ignore[attr-defined]
         node = str(uuid4())

@@ -9,9 +9,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
+
+from msgspec.structs import replace
 
 from onefold.core.clock import Clock, SystemClock
 from onefold.core.offsets import DonePrefix

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -53,6 +54,7 @@ class Database:
             for engine in (self.writer, self.reader)
         }
         self._lent: set[AsyncConnection] = set()
+        self._warm: dict[AsyncEngine, list[AsyncConnection]] = {engine: [] for engine in self._free}
         self._closed = False
 
     @asynccontextmanager
@@ -76,16 +78,16 @@ class Database:
         async with self._lend(engine) as connection:
             try:
                 with at_the_border():
-                    await self._begin(connection, begin)
+                    driver = await self._begin(connection, begin)
                 yield connection
                 _insist_on(connection)
                 with at_the_end():
-                    await self.dialect.say(driver_of(connection), "COMMIT")
+                    await self.dialect.say(driver, "COMMIT")
             except BaseException:
                 await to_the_end(self._roll_back(connection))
                 raise
 
-    async def _begin(self, connection: AsyncConnection, begin: str) -> None:
+    async def _begin(self, connection: AsyncConnection, begin: str) -> Any:
         """
         Begin; where the pooled connection had died, on a fresh one: nothing was begun yet.
 
@@ -93,10 +95,12 @@ class Database:
         and write outside of any transaction (test_closing_rolls_back_what_is_open).
         """
         may_have_died = connection.engine.pool.size()  # type: ignore[attr-defined]
-        connection.sync_connection.begin()  # type: ignore[union-attr]  # nothing is sent
+        if not connection.in_transaction():
+            connection.sync_connection.begin()  # type: ignore[union-attr]  # nothing is sent
         while True:
+            driver = driver_of(connection)
             try:
-                await self.dialect.say(driver_of(connection), begin)
+                await self.dialect.say(driver, begin)
             except DRIVER_ERRORS as error:
                 if not may_have_died or verdict(error) is not StoreUnavailable:
                     raise
@@ -105,7 +109,7 @@ class Database:
                 await connection.rollback()  # SQLAlchemy's own: no statement reaches a server
                 await connection.begin()  # connects
             else:
-                return
+                return driver
 
     async def _roll_back(self, connection: AsyncConnection) -> None:
         """Roll back; a connection that cannot do that is thrown away, which rolls back too."""
@@ -118,16 +122,13 @@ class Database:
     @asynccontextmanager
     async def _lend(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         free = self._free[engine]
-        try:
-            async with asyncio.timeout(self._wait_s):
-                await free.acquire()
-        except TimeoutError as error:
-            raise StoreContended(f"no connection was free within {self._wait_s} s") from error
+        await self._wait_for(free)
         try:
             if self._closed:
                 raise IllegalTransition("closed", "a transaction")
             with at_the_border():
-                connection = await engine.connect()
+                warm = self._warm[engine]
+                connection = warm.pop() if warm else await engine.connect()
             self._lent.add(connection)
             try:
                 yield connection
@@ -137,11 +138,38 @@ class Database:
                 raise
             self._lent.discard(connection)
             if self.dialect.GIVES_BACK_AT_ONCE:
-                connection.sync_connection.close()  # type: ignore[union-attr]
+                self._give_back_soon(engine, connection)
             else:
                 await to_the_end(_give_back(connection))
         finally:
             free.release()
+
+    def _give_back_soon(self, engine: AsyncEngine, connection: AsyncConnection) -> None:
+        """
+        Give back at the loop's next turn, unless another transaction has begun on it by then.
+
+        Who works off events begins the next at once, and to return and borrow costs as much
+        as a statement: 37 of 182 µs of CPU for a transaction (PostgreSQL, 2026-11-28).
+        """
+        warm = self._warm[engine]
+        warm.append(connection)
+
+        def give_back() -> None:
+            if connection in warm:
+                warm.remove(connection)
+                connection.sync_connection.close()  # type: ignore[union-attr]
+
+        asyncio.get_running_loop().call_soon(give_back)
+
+    async def _wait_for(self, free: asyncio.Semaphore) -> None:
+        if not free.locked():  # then acquiring it waits for nothing, and needs no clock
+            await free.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await free.acquire()
+        except TimeoutError as error:
+            raise StoreContended(f"no connection was free within {self._wait_s} s") from error
 
     def require_file(self) -> None:
         """
@@ -161,6 +189,9 @@ class Database:
         for connection in tuple(self._lent):
             with suppress(*DRIVER_ERRORS):  # it may have been given back meanwhile
                 await to_the_end(connection.invalidate())
+        for warm in self._warm.values():
+            while warm:
+                await to_the_end(_give_back(warm.pop()))
         await self.writer.dispose()
         if self.reader is not self.writer:
             await self.reader.dispose()

@@ -5,10 +5,11 @@ BEGIN, COMMIT and ROLLBACK are said in so many words (the engine is in autocommi
 what a failure means depends on which of them was on its way; see `connection.Database`.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from sqlalchemy import CursorResult, Executable, Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -148,29 +149,51 @@ class SqlTransaction:
         }
         return armed.on_conflict_do_update(index_elements=["kind", "key"], set_=moved)
 
-    @contextmanager
-    def _call(self, *, writes: bool) -> Iterator[None]:
-        """
-        The border of one call.
-
-        After a failed one nothing but rollback is allowed: PostgreSQL would answer a COMMIT
-        with a silent rollback, and SQLite would commit the half that went well.
-        """
+    def _call(self, *, writes: bool) -> "_Call":
         if self._state not in {"open", "read-only"}:
             raise IllegalTransition(self._state, "a call on this transaction")
         if writes and self._state == "read-only":
             raise IllegalTransition(self._state, "a write")
-        try:
-            with at_the_border():
-                yield
-        except BaseException:
-            self._state = "failed"
-            raise
+        return _Call(self)
 
-    def end(self) -> bool:
-        """Refuse every further call; tell whether one had failed."""
+    def fail(self) -> None:
+        """
+        Allow nothing but a rollback, after a call that failed.
+
+        PostgreSQL would answer a COMMIT with a silent rollback, and SQLite would commit the
+        half that went well.
+        """
+        self._state = "failed"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         failed, self._state = self._state == "failed", "ended"
-        return failed
+        if failed and error is None:  # and its error was swallowed
+            raise IllegalTransition("failed", "a commit")
+
+
+class _Call:
+    """The border of one call of a transaction."""
+
+    __slots__ = ("_tx",)
+
+    def __init__(self, tx: SqlTransaction) -> None:
+        self._tx = tx
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._tx.fail()
+        at_the_border().__exit__(kind, error, trace)
 
 
 class SqlUnitOfWork:
@@ -193,7 +216,7 @@ class SqlUnitOfWork:
             async with database.transaction(
                 database.writer, database.dialect.BEGIN, at_the_commit
             ) as connection:
-                with _open(SqlTransaction(connection, database, writes=True)) as tx:
+                with SqlTransaction(connection, database, writes=True) as tx:
                     yield tx
             if tx.published:
                 self.on_published()
@@ -205,18 +228,8 @@ class SqlUnitOfWork:
             async with database.transaction(
                 database.reader, database.dialect.BEGIN_READ, at_the_border
             ) as connection:
-                with _open(SqlTransaction(connection, database, writes=False)) as tx:
+                with SqlTransaction(connection, database, writes=False) as tx:
                     yield tx
 
     async def aclose(self) -> None:
         await self._database.aclose()
-
-
-@contextmanager
-def _open(tx: SqlTransaction) -> Iterator[SqlTransaction]:
-    try:
-        yield tx
-    finally:
-        failed = tx.end()
-    if failed:  # and its error was swallowed
-        raise IllegalTransition("failed", "a commit")
