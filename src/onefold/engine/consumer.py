@@ -19,7 +19,7 @@ import asyncio
 import logging
 from asyncio import TaskGroup
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -116,7 +116,8 @@ class Consumer:
         wait_s = 0.0 if due else self._pause_s()
         messages = await self._subscription.receive(max_messages=self.spec.max_batch, wait_s=wait_s)
         await self._forget_lost()
-        fresh = await self._begin(messages)
+        fresh = [Delivery(message) for message in messages]
+        await self._note(fresh)
         await self._handle([*due, *(d for d in fresh if not self._must_wait(d))])
         await self._balance()
         return bool(due or messages)
@@ -186,32 +187,20 @@ class Consumer:
         queue.append(delivery)
         return True
 
-    async def _begin(self, messages: Sequence[Message]) -> list[Delivery]:
-        """Read the messages, and note that they are about to be handled; both side by side."""
-        if len(messages) <= _READ_AT_ONCE:
-            suspects = await self._note(messages)
-            fresh = [Delivery.of(message) for message in messages]
-        else:
-            async with TaskGroup() as group:
-                noting = group.create_task(self._note(messages))
-                fresh = await _read(messages)
-            suspects = noting.result()
+    async def _note(self, fresh: Sequence[Delivery]) -> None:
+        """Note the spans that are about to be handled; mark what may have killed a worker."""
+        spans = [
+            Span(partition, min(positions), max(positions))
+            for partition, positions in _positions(d.message for d in fresh).items()
+        ]
+        if not spans:
+            return
+        now = self._around.clock.now()
+        suspects = await self._patiently(lambda: self._ledger.begin(self.spec.name, spans, now=now))
         for span in suspects:
             for delivery in fresh:
                 place, position = delivery.message.partition, delivery.message.position
                 delivery.alone |= place == span.partition and span.first <= position <= span.last
-        return fresh
-
-    async def _note(self, messages: Sequence[Message]) -> Collection[Span]:
-        """Note the spans that are about to be handled; those that may have killed a worker."""
-        spans = [
-            Span(partition, min(positions), max(positions))
-            for partition, positions in _positions(messages).items()
-        ]
-        if not spans:
-            return ()
-        now = self._around.clock.now()
-        return await self._patiently(lambda: self._ledger.begin(self.spec.name, spans, now=now))
 
     async def _forget_lost(self) -> None:
         """Drop what waits from partitions that are no longer ours: their new owner gets it."""
@@ -247,7 +236,12 @@ class Consumer:
                 group.create_task(self._run_lane(lane))
 
     async def _run_lane(self, lane: Sequence[Delivery]) -> None:
-        """Handle a lane in order, together where possible, and settle what is done."""
+        """
+        Handle a lane in order, together where possible, and settle what is done.
+
+        Its messages are read here and not before: the database works on one lane meanwhile.
+        """
+        await _read(lane)
         for batch in self._batches(lane):
             going = [d for d in batch if not self._must_wait(d)]
             repeats = await self._front.repeats(going) if self._front else {}
@@ -526,13 +520,13 @@ def _split(part: list[Delivery], culprit: int | None) -> list[list[Delivery]]:
     return [piece for piece in pieces if piece]
 
 
-async def _read(messages: Sequence[Message]) -> list[Delivery]:
-    """Read many messages, letting others run in between."""
-    fresh: list[Delivery] = []
-    for start in range(0, len(messages), _READ_AT_ONCE):
-        fresh += map(Delivery.of, messages[start : start + _READ_AT_ONCE])
-        await asyncio.sleep(0)
-    return fresh
+async def _read(lane: Sequence[Delivery]) -> None:
+    """Read a lane's messages; between portions of many, other lanes' answers are followed."""
+    for start in range(0, len(lane), _READ_AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        for delivery in lane[start : start + _READ_AT_ONCE]:
+            delivery.read()
 
 
 def _positions(messages: Iterable[Message]) -> dict[Partition, list[int]]:

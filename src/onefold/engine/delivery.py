@@ -34,7 +34,7 @@ class Delivery(Struct, eq=False, gc=False):
 
     Attributes:
         message: As it was received.
-        event: What it says; None when its bytes are no event.
+        event: What it says, once it was read; None when its bytes are no event.
         undecodable: Why they are none.
         attempt: How often its handler was started alone; 0 while it goes with others.
         alone: Handle it in a transaction of its own: it failed, or may kill its worker.
@@ -45,7 +45,7 @@ class Delivery(Struct, eq=False, gc=False):
     """
 
     message: Message
-    event: Event | None
+    event: Event | None = None
     undecodable: InvalidEvent | None = None
     attempt: int = 0
     alone: bool = False
@@ -56,18 +56,27 @@ class Delivery(Struct, eq=False, gc=False):
 
     @classmethod
     def of(cls, message: Message) -> "Delivery":
-        """Read the message; what cannot be read is told, not raised."""
+        """A delivery that was read."""
+        delivery = cls(message)
+        delivery.read()
+        return delivery
+
+    def read(self) -> None:
+        """Find the event in the message, once; what cannot be read is told, not raised."""
+        if self.event is not None or self.undecodable is not None:
+            return
+        message = self.message
         try:
-            event = decode(message.value or b"", message.headers, received_at=message.sent_at)
+            self.event = decode(message.value or b"", message.headers, received_at=message.sent_at)
         except InvalidEvent as error:
-            return cls(message, None, error, alone=True)
-        return cls(message, event)
+            self.undecodable, self.alone = error, True
 
     @property
     def order_key(self) -> object:
         """Deliveries with equal ones are handled in the order of their arrival."""
         if self.message.key is not None:
             return self.message.partition, self.message.key
+        self.read()
         if self.event is not None and self.event.key is not None:
             return self.message.partition, self.event.key
         return self.message.partition, self.message.position

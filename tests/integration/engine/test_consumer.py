@@ -67,10 +67,11 @@ class World:
     ) -> None:
         self.clock, self.uow, self.ledger, self.watermarks = clock, uow, ledger, watermarks
         self.transport = MemoryTransport()
-        self._ran = 0
+        self._ran = self._members = 0
 
     async def consumer(self, handler: Any, **options: Any) -> Consumer:
         """Another member of the group, with this handler."""
+        self._members += 1
         run = async_handler(handler)
         spec = ConsumerSpec(name="c", topics=("orders.placed",), handler=run, **options)
         return Consumer(
@@ -78,7 +79,7 @@ class World:
             subscription=await self.transport.subscribe("c", ["orders.placed"]),
             uow=self.uow,
             ledger=self.ledger,
-            around=surroundings(self.clock),
+            around=surroundings(self.clock, self._members),  # each process has its own chance
             watermarks=self.watermarks,
             poll_s=0,
         )
@@ -229,3 +230,29 @@ async def test_a_start_whose_answer_was_lost_is_no_second_start(world: World) ->
     assert await world.effects() == [1]
     assert await world.ledger.letters() == []
     assert consumer.counts.commits_unknown == 3
+
+
+async def test_a_large_poll_is_kept_in_order_around_what_fails(world: World) -> None:
+    """More than is read at once, with and without keys: one bad message costs itself alone."""
+    bad = 600
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        if event.data["n"] == bad:
+            raise Park("bad")
+        await world.note(event, tx)
+
+    keys = [None, *"abc"]
+    await send(world.transport, *(event(world.clock, n, key=keys[n % 4]) for n in range(1200)))
+    garbage = Outgoing(topic="orders.placed", key=b"a", value=b"{")
+    await world.transport.publish([garbage])
+    consumer = await world.consumer(handler, max_batch=2000, concurrency=2)
+
+    await consumer.drain()
+
+    done = await world.effects()
+    assert sorted(done) == [n for n in range(1200) if n != bad]
+    for start in (1, 2, 3):
+        of_key = [n for n in done if n % 4 == start]
+        assert of_key == sorted(of_key)
+    letters = await world.ledger.letters()
+    assert sorted(letter["reason"] for letter in letters) == ["bad", "undecodable"]
