@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from tests.support_receiver import Received
@@ -185,6 +185,7 @@ class Bucket:
     _kind: Trouble | None = None
     _port: int = 0
     _server: asyncio.Server | None = None
+    _serving: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def arrived(self) -> Sequence[Arrival]:
         return await asyncio.to_thread(self._objects)
@@ -211,14 +212,18 @@ class Bucket:
         self.config = {"bucket": self.name, "endpoint": endpoint, "loopback": True}
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Listen no more, and drop the connections there are."""
         if self._server is not None:
             self._server.close()
             self._server = None
-            await asyncio.sleep(0)
+            for serving in self._serving:
+                serving.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+            self._serving.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        self._serving.add(cast("asyncio.Task[Any]", asyncio.current_task()))
+        with closing(writer), suppress(ConnectionError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             headers = Received(head).headers
             if "expect" in headers:
@@ -228,7 +233,6 @@ class Bucket:
             if self._kind is not Trouble.DEAF:
                 writer.write(answer)
                 await writer.drain()
-        writer.close()
 
     async def _answer(self, head: bytes, body: bytes) -> bytes:
         if self._kind in {None, Trouble.DEAF}:
@@ -243,7 +247,6 @@ async def _passed_on(port: int, head: bytes, body: bytes) -> bytes:
     line, *fields = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     kept = [one for one in fields if not one.lower().startswith((b"expect:", b"connection:"))]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"\r\n".join([line, *kept, b"Connection: close", b"", b""]) + body)
-    answer = await reader.read()
-    writer.close()
-    return answer
+    with closing(writer):
+        writer.write(b"\r\n".join([line, *kept, b"Connection: close", b"", b""]) + body)
+        return await reader.read()
