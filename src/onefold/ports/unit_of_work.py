@@ -79,6 +79,9 @@ class Transaction(Protocol):
         """
         Insert those rows whose primary key is not there yet, and tell which they were.
 
+        `StoreContended` where another transaction is just writing the same rows, and the
+        table has another unique constraint around its key: begin again.
+
         The insert itself decides: of two transactions with the same key the second waits
         for the first to end. Rows are written in the order of their key, so that two
         overlapping calls cannot deadlock. One round trip on PostgreSQL; on SQLite one

@@ -5,15 +5,17 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import URL, Table, TextClause
+from sqlalchemy import URL, Table, TextClause, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB, asyncpg, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeDecorator
 
 from onefold.adapters.sql.dialects.deadlines_postgres import ARM
 from onefold.adapters.sql.driver import driver_of
+from onefold.adapters.sql.errors import DRIVER_ERRORS
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.adapters.sql.updates import PlainUpdate
+from onefold.errors import StoreContended
 from onefold.ports.deadlines import Deadline
 from onefold.ports.features import Features
 from onefold.ports.unit_of_work import InboxClaim
@@ -136,8 +138,31 @@ async def insert_new(
     """`Transaction.insert_new`, in one statement: the rows travel as one array a column."""
     columns = tuple(rows[0])
     arrays = [_array(table, name, rows) for name in columns]
-    found = await driver_of(connection).fetch(_insert_sql(table, columns, key, sort=sort), *arrays)
+    statement = _insert_sql(table, columns, key, sort=sort)
+    try:
+        found = await driver_of(connection).fetch(statement, *arrays)
+    except DRIVER_ERRORS as error:
+        if getattr(error, "constraint_name", None) in _implied(table, key):
+            reason = f"another transaction is writing the same rows of {table.name}"
+            raise StoreContended(reason) from error
+        raise
     return {tuple(record) for record in found}
+
+
+@lru_cache(maxsize=64)
+def _implied(table: Table, key: tuple[str, ...]) -> frozenset[str]:
+    """
+    The unique constraints over more columns than *key*: what breaks them breaks the key too.
+
+    PostgreSQL's ON CONFLICT waits for a concurrent insert at the key's index alone. One that
+    has not got there yet is met at these, as a violation (9 of 2,400 inserts of the same new
+    rows by eight connections; test_rows_made_at_once_are_new_once).
+    """
+    return frozenset(
+        str(one.name)
+        for one in table.constraints
+        if isinstance(one, UniqueConstraint) and set(key) < {column.name for column in one.columns}
+    )
 
 
 # Sorted, so that two overlapping calls cannot deadlock. What is the same for all goes once,
