@@ -16,6 +16,8 @@ from onefold.core.content import read_content
 from onefold.core.envelope import Event, is_attribute_text
 from onefold.core.identity import canonical_json, fingerprint
 from onefold.core.ids import derived_id, uuid7
+from onefold.core.json_value import decode_object
+from onefold.core.native import read_native, read_plain
 from onefold.core.wire import decode, encode_binary, encode_native, encode_structured
 from onefold.errors import InvalidEvent
 
@@ -205,6 +207,65 @@ members = st.dictionaries(
     json_values | st.sampled_from(["1.0", "{}", "text/plain", "base64", "aGk=", "2026-03-01"]),
 )
 bodies = st.binary() | (json_values | members).map(lambda value: json.dumps(value).encode())
+
+
+whole = {
+    "event_id": "0198f1d0-0000-7000-8000-000000000001",
+    "event_type": "order.placed",
+    "event_timestamp": "2026-03-01T12:00:00Z",
+    "source_service": "shop",
+    "data": {"n": 1},
+}
+nearly_right = json_values | st.sampled_from(
+    [
+        "2026-03-01T12:00:00",
+        "2026-03-01T12:00:00+05:30",
+        "2026-03-01 12:00:00z",
+        "0001-01-01T00:00:00+23:00",
+        1772366400,
+        1.0,
+        1.5,
+        "7",
+        2**31,
+        "x" * 513,
+        "a\u0000",
+        "\ud800",
+        "00000000-0000-0000-0000-000000000000",
+    ]
+)
+near_misses = st.dictionaries(st.sampled_from(RESERVED), nearly_right, max_size=3).map(
+    lambda changed: json.dumps(whole | changed).encode()
+)
+WHOLE = json.dumps(whole).encode()
+
+
+@given(near_misses)
+@example(WHOLE)
+@example(WHOLE + b" ")
+@example(WHOLE + b"x")
+@example(b"\xef\xbb\xbf" + WHOLE)
+@example(WHOLE[:-1] + b', "data": {"n": 2}}')
+@example(WHOLE[:-1] + b', "event_id": "17", "key": "k", "key": null}')
+@example(WHOLE.replace(b'{"n": 1}', b"1" * 700))
+@example(WHOLE.replace(b'{"n": 1}', b"1e999"))
+@example(WHOLE.replace(b'{"n": 1}', b"NaN"))
+@example(WHOLE.replace(b'{"n": 1}', b"[" * 101 + b"]" * 101))
+@example(WHOLE.replace(b'{"n": 1}', b'{"a": -0, "a": 1E2}'))
+@example(WHOLE[:-1] + b', "schema_version": 2.0}')
+@example(WHOLE[:-1] + b', "metadata": null, "schema_version": null}')
+def test_a_plain_body_is_read_alike_both_ways(body: bytes) -> None:
+    """The fast way reads what the careful one reads, or leaves the body to it."""
+    plain = read_plain(body)
+
+    if plain is not None:
+        careful = read_native(decode_object(body, "body"), None, None)
+        assert plain == careful
+        assert encode_native(plain) == encode_native(careful)
+
+
+def test_a_whole_body_is_read_the_fast_way() -> None:
+    """What nearly all bodies look like is not left to the careful way."""
+    assert read_plain(WHOLE) == decode(WHOLE)
 
 
 @given(bodies, st.lists(st.tuples(known_headers, header_values), max_size=5), st.booleans())
