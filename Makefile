@@ -132,7 +132,7 @@ match-quality: $(READY) ## who wrote this: precision and recall on 10,000 hard e
 	@$(BIN)/python -m benchmarks.match_quality
 
 kafka: ## a real Kafka on loopback, port 9092 or KAFKA_PORT (needs mvn and Java 17)
-	@exec $(PYTHON) scripts/kafka/server.py --port $(or $(KAFKA_PORT),9092)
+	@exec $(PYTHON) src/onefold/testing/kafka/server.py --port $(or $(KAFKA_PORT),9092)
 
 MINUTES ?= 2
 chaos: $(READY) ## workers, broker and database die while events pour in; MINUTES=, SEED=

