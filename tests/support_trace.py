@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
+from threading import Lock
 from typing import Any
 from uuid import UUID
 
@@ -166,11 +167,24 @@ def files(home: Path) -> list[Path]:
     return sorted(one for one in home.rglob("*") if one.is_file())
 
 
+def _one_at_a_time(server: ThreadedMotoServer) -> None:
+    """S3 decides a condition and the write it guards as one; moto looks, and then writes."""
+    served: Any = server._server
+    answer, lock = served.app, Lock()
+
+    def alone(environ: Any, start: Any) -> Any:
+        with lock:
+            return answer(environ, start)
+
+    served.app = alone
+
+
 @contextmanager
 def bucket() -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
     """A bucket on a real S3 interface: a client for it, and a sink's config and secrets."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    _one_at_a_time(server)
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
     httpx.post(f"{url}/moto-api/reset")  # what it keeps outlives the server

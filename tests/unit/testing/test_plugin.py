@@ -85,6 +85,7 @@ def _without(*plugins: str) -> list[str]:
     return [option for name in plugins for option in ("-p", f"no:{name}")]
 
 
+@pytest.mark.timeout(60)  # two runs of pytest, each a process
 def test_a_failure_prints_the_line_that_replays_it(tmp_path: Path) -> None:
     """The test's own id, and the death or the schedule; pasted, it fails the same way."""
     ran = run(tmp_path)
