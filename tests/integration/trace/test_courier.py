@@ -4,12 +4,15 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import delete
 from tests.support import another_server
 from tests.support_trace import BUSY, MINUTE, OK, Scripted, World, files, opening, trade
 
 from onefold.core.published import require
+from onefold.domains.trace.tables import deliveries
 from onefold.errors import IllegalTransition, InvalidInput
 from onefold.ports.desk import Route
 from onefold.ports.sink import Kind, Outcome, Toll
@@ -512,3 +515,20 @@ async def test_a_sink_that_never_ends_is_left_in_time(world: World) -> None:
         assert await courier.work_off() == {"retry": 1}
 
     assert (await world.only())["last_outcome"] == "timeout"
+
+
+async def test_two_reconcile_at_once(world: World) -> None:
+    """Workers that find the same gap plan each delivery once, and none of them fails."""
+    await world.destination()
+    await world.subscribe()
+    many = [(uuid4(), trade(world.now)) for _ in range(20)]
+    await world.service.record_many(world.school.service, many)
+    uow = world.onefold.uow
+    for _ in range(80 if uow.features.parallel_writers else 1):  # unmended, met within 7 s
+        async with uow.begin() as tx:
+            await tx.execute(delete(deliveries))
+
+        done = await asyncio.gather(*(world.service.reconcile() for _ in range(10)))
+
+        assert sum(done) == 20
+        assert len(await world.deliveries("pending")) == 20

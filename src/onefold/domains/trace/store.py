@@ -397,6 +397,9 @@ async def unplanned(tx: Transaction, *, limit: int) -> Sequence[Row]:
 
     What a closing transaction itself leaves out is nothing; this finds what came to be
     wanted afterwards, or was lost by hand.
+
+    Locked, and without those that another is planning: PostgreSQL answers a delivery made by two
+    at once with a violation of its other unique indexes (test_two_reconcile_at_once).
     """
     query = (
         select(
@@ -429,6 +432,7 @@ async def unplanned(tx: Transaction, *, limit: int) -> Sequence[Row]:
             deliveries.c.id.is_(None),
         )
         .limit(limit)
+        .with_for_update(of=trades, key_share=True, skip_locked=True)
     )
     return rows_of(await tx.execute(query))
 
