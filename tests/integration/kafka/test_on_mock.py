@@ -263,7 +263,7 @@ async def test_what_is_lost_and_regained_while_fetching_is_delivered(
     eager: dict[str, str | int] = {
         "partition.assignment.strategy": "range"
     }  # gives all back, then takes its share
-    patient = eager | {"session.timeout.ms": 10_000}  # nobody dies here, however busy the machine
+    patient = eager | {"session.timeout.ms": 6_000}  # nobody dies here, however busy the machine
     transport = KafkaTransport(cluster.bootstrap, options=FAST_GROUPS | patient)
     member = await transport.subscribe("g", ["orders"])
     await _holds(1, member)
