@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Databases of tests are written in memory where it has room. A killed process loses nothing there.
 RAM := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4194304 { print $$6 }')
 ifneq ($(RAM),)
-test faults coverage-learning chaos: export TMPDIR := $(RAM)
+test storms faults coverage-learning chaos: export TMPDIR := $(RAM)
 endif
 
 help: ## this list
@@ -40,8 +40,11 @@ run: $(READY) ## the server on an embedded database, with demo data
 
 # For two cores: while one waits for a broker's time-out, two compute.
 WORKERS ?= 3
-test: $(READY) ## every test; WORKERS=
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+test: $(READY) ## every test but the storms; WORKERS=
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not storm"
+
+storms: $(READY) ## short storms over Kafka and Valkey, side by side: some 50 s
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m storm tests/acceptance
 
 learning-demo: $(READY) ## twelve scenarios, thirty days of reviews, a budget: totals checked
 	@$(BIN)/python examples/learning_demo.py
@@ -138,4 +141,4 @@ MINUTES ?= 2
 chaos: $(READY) ## workers, broker and database die while events pour in; MINUTES=, SEED=
 	@$(BIN)/python -m tests.acceptance.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-.PHONY: help setup run test learning-demo trace-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume bench-trace bench-classroom match-quality twins explore bench-testing kafka chaos
+.PHONY: help setup run test storms learning-demo trace-demo coverage-learning faults bench-learning check fmt docs lock vendor load-real bench bench-memory bench-consume bench-trace bench-classroom match-quality twins explore bench-testing kafka chaos

@@ -16,7 +16,7 @@ from tests.acceptance.chaos.storm import Storm
 from tests.acceptance.support import tell
 from tests.support_kafka import kafka_server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.storm, pytest.mark.timeout(400)]
 
 
 @pytest.mark.xdist_group("kafka")
