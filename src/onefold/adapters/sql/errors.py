@@ -173,7 +173,7 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
 
 
 class _Border:
-    """A class: a generator's block costs four times as much, at every statement."""
+    """A class: a generator's block costs more, at every statement."""
 
     def __enter__(self) -> None:
         pass

@@ -185,7 +185,7 @@ _KEPT_EACH = _CLAIM.format(
     rows="unnest($2::text[], $3::bytea[], $4::interval[]) AS rows (event_id, fingerprint, keep)"
 )
 
-# What an event that stands alone needs, at half the server's work of an array of one.
+# What an event that stands alone needs: no array, no sort, no count.
 _CLAIM_ONE = """
 INSERT INTO onefold_inbox (consumer, event_id, fingerprint, claimed_at, forget_at)
 VALUES ($1, $2, $3, $5::timestamptz, $5::timestamptz + $4::interval)
