@@ -99,7 +99,7 @@ class ClassService:
             return found
 
         try:
-            return _class(await in_transaction(self._uow, work))
+            return _class(await self._once_more(work))
         except ConstraintViolated:  # the id is a class's of another school
             raise Conflict("class", str(row["id"])) from None
 
@@ -401,7 +401,7 @@ class ClassService:
     # -- shared ----------------------------------------------------------------------------
 
     async def _once_more(self, work: Any) -> Row:
-        """As `in_transaction`; again if another process wrote the same e-mail at that time."""
+        """As `in_transaction`; again if another process wrote the same row at that time."""
         try:
             row: Row = await in_transaction(self._uow, work)
         except ConstraintViolated:
