@@ -47,4 +47,4 @@ async def test_creating_a_class_at_once_with_another_is_creating_it_once(room: R
     overtaken = cast("UnitOfWork", Overtaken(uow, lambda: create(classes)))
     second = ClassService(overtaken, clock=room.onefold.clock, random=token_bytes)
 
-    assert (await create(second))["id"] == (await create(classes))["id"]
+    assert (await create(second))["class_id"] == (await create(classes))["class_id"]
