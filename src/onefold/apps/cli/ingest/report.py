@@ -35,12 +35,12 @@ def progress_bar(total_bytes: int | None, stream: TextIO | None = None) -> Itera
     )
     with Progress(*columns, console=Console(file=stream), transient=True) as bar:
         task = bar.add_task("", total=total_bytes, rows=0)
-        done: dict[int, tuple[int, int]] = {}  # of each source: bytes, rows
+        seen: dict[int, tuple[Source, Tally]] = {}  # kept, so that no other gets their ids
 
         def show(source: Source, tally: Tally) -> None:
-            done[id(tally)] = (source.read_bytes if source.size else 0, tally.rows)
-            read = sum(size for size, _ in done.values())
-            rows = sum(count for _, count in done.values())
+            seen[id(tally)] = source, tally
+            read = sum(source.read_bytes for source, _ in seen.values() if source.size)
+            rows = sum(tally.rows for _, tally in seen.values())
             bar.update(task, description=source.label, completed=read, rows=rows)
 
         yield show
