@@ -110,7 +110,7 @@ async def _work(order: dict[str, Any]) -> list[str]:
     lease = timedelta(seconds=order["lease_s"])
     if isinstance(clock, ManualClock):
         clock.advance(timedelta(minutes=6))  # due, and the lease of one that died is over
-    desk = TraceDesk(uow, random=onefold.trace.random, jitter=lambda: 0.5, watch=lambda *_: None)
+    desk = TraceDesk(uow, random=onefold.trace.random, jitter=lambda: 0.1, watch=lambda *_: None)
     deadly = _NamesAnew if twin == "names anew" else _Deadly
     courier = (_SettlesFirst if twin == "settles first" else Courier)(
         reaper.mortal(SqlDeadlines(uow), "deadlines"),
