@@ -2,13 +2,15 @@
 
 import asyncio
 import random
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import event, insert, select
 from tests.support import turn_of_the_loop
 
 from onefold.adapters.sql.connection import Database
@@ -201,6 +203,39 @@ async def test_writers_cancelled_at_random_leave_the_pool_whole(database: Databa
             recorded = await _recorded(database, name)
             assert recorded in ({ALL} if finished else {NOTHING, ALL}), (SEED, name, at)
             assert finished or at, (SEED, name, at)
+
+
+async def test_a_cancelled_opening_of_a_file_ends_with_its_thread(sqlite_url: str) -> None:
+    """SQLite's thread may answer late: it finds its loop, and its connection a place."""
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(sqlite3.Connection):
+        def __init__(self, *how: Any, **more: Any) -> None:
+            asked.set()
+            assert answer.wait(20)
+            super().__init__(*how, **more)
+
+    database = Database(sqlite_url, wait_s=5)
+
+    @event.listens_for(database.writer.sync_engine, "do_connect")
+    def _slowly(_dialect: object, _record: object, _args: object, how: dict[str, Any]) -> None:
+        how["factory"] = Slow
+
+    async def write() -> None:
+        async with SqlUnitOfWork(database).begin():
+            raise AssertionError("it was cancelled before")
+
+    writing = asyncio.create_task(write())
+    assert await asyncio.to_thread(asked.wait, 20)
+    writing.cancel()
+    done, _ = await asyncio.wait((writing,), timeout=0.05)
+    answer.set()
+
+    assert not done
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await _settled(database)
+    await database.aclose()
 
 
 async def test_a_migration_cancelled_at_any_await_is_whole_or_nothing(

@@ -128,7 +128,7 @@ class Database:
                 raise IllegalTransition("closed", "a transaction")
             with at_the_border():
                 warm = self._warm[engine]
-                connection = warm.pop() if warm else await engine.connect()
+                connection = warm.pop() if warm else await self._connect(engine)
             self._lent.add(connection)
             try:
                 yield connection
@@ -143,6 +143,28 @@ class Database:
                 await to_the_end(_give_back(connection))
         finally:
             free.release()
+
+    async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
+        """
+        A connection of the pool, or a new one.
+
+        SQLite opens a file in a thread that tells the event loop. A cancellation waits for it:
+        the loop may be gone after it, and nobody would close what was opened.
+        """
+        if self.dialect.CONNECTS_BY_ITSELF or engine.pool.checkedin():  # type: ignore[attr-defined]
+            return await engine.connect()
+        connected: list[AsyncConnection] = []
+
+        async def connect() -> None:
+            connected.append(await engine.connect())
+
+        try:
+            await to_the_end(connect())
+        except BaseException:
+            for connection in connected:
+                await to_the_end(_give_back(connection))
+            raise
+        return connected[0]
 
     def _give_back_soon(self, engine: AsyncEngine, connection: AsyncConnection) -> None:
         """

@@ -24,6 +24,7 @@ __all__ = [
     "BEGIN",
     "BEGIN_READ",
     "CHANGES_MANY",
+    "CONNECTS_BY_ITSELF",
     "FEATURES",
     "GIVES_BACK_AT_ONCE",
     "arm_many",
@@ -39,6 +40,7 @@ FEATURES = Features(name="postgresql", sql=True, parallel_writers=True, survives
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 GIVES_BACK_AT_ONCE = True  # nothing is sent: its adapter sees no transaction of its own to end
+CONNECTS_BY_ITSELF = True  # a cancelled attempt closes its socket
 CHANGES_MANY = True  # `update_rows`
 BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 

@@ -24,6 +24,7 @@ __all__ = [
     "BEGIN",
     "BEGIN_READ",
     "CHANGES_MANY",
+    "CONNECTS_BY_ITSELF",
     "FEATURES",
     "GIVES_BACK_AT_ONCE",
     "arm_many",
@@ -39,6 +40,7 @@ FEATURES = Features(name="sqlite", sql=True, parallel_writers=False, survives_pr
 BEGIN = "BEGIN IMMEDIATE"  # take the write lock first: a later upgrade could not wait for it
 GIVES_BACK_AT_ONCE = False  # a rollback goes through the driver's thread
 BEGIN_READ = "BEGIN"
+CONNECTS_BY_ITSELF = False  # the driver's thread does, and tells the event loop
 CHANGES_MANY = False  # an executemany goes nowhere
 
 # At DEBUG the driver tells every parameter, and so people's data (test_e1_e6).
