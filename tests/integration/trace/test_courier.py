@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import delete
 from tests.support import another_server
-from tests.support_trace import BUSY, MINUTE, OK, Scripted, World, files, opening, trade
+from tests.support_trace import BUSY, HOUR, MINUTE, OK, Scripted, World, files, opening, trade
 
 from onefold.core.published import require
 from onefold.domains.trace.tables import deliveries
@@ -47,6 +47,25 @@ async def test_nothing_leaves_before_its_delay(world: World) -> None:
     assert await world.work_off(timedelta(minutes=5) - timedelta(microseconds=1)) == {}
     assert sink.got == []
     assert await world.work_off(timedelta(microseconds=1)) == {"delivered": 1}
+
+
+async def test_a_trades_own_wish_makes_it_later_and_never_sooner(world: World) -> None:
+    """Whoever records trades cannot shorten what their owner agreed to."""
+    there = await world.destination(concurrency=10)
+    await world.subscribe(delay_s=300)
+    wishes: list[dict[str, Any]] = [
+        {"delay_s": 0}, {"not_before": world.now}, {"delay_s": 600},
+        {"not_before": world.now + HOUR},
+    ]  # fmt: skip
+    for n, wish in enumerate(wishes):
+        await world.closed(entry_price=f"1.0{n}", **wish)
+
+    assert await world.work_off(MINUTE * 5 - timedelta(seconds=1)) == {}
+    assert await world.work_off(timedelta(seconds=1)) == {"delivered": 2}
+    assert await world.work_off(MINUTE * 5) == {"delivered": 1}
+    assert await world.work_off(MINUTE * 50) == {"delivered": 1}
+    prices = [require(body)[1].entry_price for body in there.bodies]  # type: ignore[attr-defined]
+    assert (sorted(prices[:2]), prices[2:]) == (["1.00", "1.01"], ["1.02", "1.03"])
 
 
 async def test_a_close_that_is_rolled_back_sends_nothing(world: World) -> None:

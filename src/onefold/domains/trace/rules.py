@@ -189,16 +189,13 @@ def leaves_at(
     Not before when a closed revision may leave.
 
     Measured from its exit or from its record, whichever is later, so that neither an entry
-    made early nor one made late leaves sooner; an absolute wish is followed if it is later
-    than the floor.
+    made early nor one made late leaves sooner. The record's own delay or instant can only add
+    to *delay*, which its owner agreed to (docs/decisions/0014).
     """
     base: datetime = max(row["exit_time"], recorded_at)
-    floor = max(FLOOR, floor)
-    if row["not_before"] is not None:
-        wished: datetime = row["not_before"]
-        return max(wished, base + floor)
-    own = timedelta(seconds=row["delay_s"]) if row["delay_s"] is not None else delay
-    return base + max(own, floor)
+    own = timedelta(seconds=row["delay_s"] or 0)
+    at = base + max(own, delay, floor, FLOOR)
+    return at if row["not_before"] is None else max(at, row["not_before"])
 
 
 def consents(subscription: Mapping[str, Any], at: datetime) -> bool:
