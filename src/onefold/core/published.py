@@ -131,7 +131,19 @@ def require(body: bytes) -> tuple[Envelope, ResultOnly]:
 _TRAPS: Final = (
     ("e-mail", re.compile(r"[^\s\"@]+@[^\s\"@]+\.[a-z]{2,}", re.IGNORECASE)),
     ("phone", re.compile(r"\+\d[\d ()./-]{7,}\d")),
+    # No instrument can hold a plus. A date, a strike, a CUSIP or an ISIN is none of these.
+    (
+        "phone",
+        re.compile(
+            r"(?<![A-Za-z0-9])(?:"
+            r"0(?:[ ()./-]*\d){9,13}"  # national, or international after 00
+            r"|(?:1[./-])?\d{3}[./-]\d{3}[./-]\d{4}"  # North America
+            r"|\d{10,15}"  # E.164 without its plus
+            r")(?![A-Za-z0-9])"
+        ),
+    ),
 )
+_OF_A_NUMBER: Final = 7  # digits by which a known number is told, however it is written
 _FREE_TEXT: Final = ("instrument", "currency")  # the other fields are numbers, instants, surrogates
 
 
@@ -151,4 +163,11 @@ def tripped(data: ResultOnly, known: tuple[str, ...] = ()) -> str | None:
     for name in known:
         if len(name) >= 3 and any(name.casefold() in text.casefold() for text in texts):
             return "known name"
+        digits = _digits(name)[-_OF_A_NUMBER:]
+        if len(digits) == _OF_A_NUMBER and any(digits in _digits(text) for text in texts):
+            return "known number"
     return None
+
+
+def _digits(text: str) -> str:
+    return "".join(char for char in text if char in "0123456789")
