@@ -103,7 +103,7 @@ class Plain:
     async def routes(self, *, now: datetime) -> tuple[Sequence[Route], datetime | None]:
         del now
         route = Route(
-            kind="job", destination="sink", room=ROOM - self._busy, version=1, sink="",
+            kind="job", school="", destination="sink", room=ROOM - self._busy, version=1, sink="",
             config={}, secrets={},
         )  # fmt: skip
         return [route], None

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from onefold.adapters.sinks import registry
 from onefold.adapters.sinks.file import compact
@@ -101,7 +102,7 @@ def trace_over(
         clock=clock,
         random=random,
         metrics=_metrics(),
-        make=lambda route: make(route.sink, route.config, route.secrets),
+        make=lambda route: make(route.sink, route.config, route.secrets, school=UUID(route.school)),
         close=close,
     )
 
@@ -128,13 +129,28 @@ def compacted(folder: Path) -> dict[str, int]:
     return compact(folder, now=SystemClock().now())
 
 
+def folder_of(settings: Settings, school: UUID, place: Mapping[str, Any]) -> Path:
+    """
+    Where a file destination of a school writes.
+
+    Raises:
+        InvalidInput: it is of another kind, and has no folder.
+    """
+    if place["sink"] != "file":
+        reason = f"{place['name']} is a {place['sink']}, and writes no files"
+        raise InvalidInput([FieldProblem("destination", "sink", reason)])
+    return settings.files_of_traces / str(school) / str(place["config"]["path"])
+
+
 def _guarded(*, loopback: bool, folder: Path) -> MakeBySettings:
     """Sinks as configured, within what whoever runs this machine says of it."""
 
-    def make(kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> Sink:
+    def make(
+        kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], *, school: UUID
+    ) -> Sink:
         if config.get("loopback") and not loopback:
             reason = "this server's settings do not allow it"
             raise InvalidInput([FieldProblem("config.loopback", "config", reason)])
-        return registry.make(kind, config, secrets, folder=folder)
+        return registry.make(kind, config, secrets, folder=folder, school=school)
 
     return make

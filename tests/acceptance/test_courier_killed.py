@@ -203,7 +203,9 @@ async def world(
             school = await new_school(onefold)
             order = {"database": url, "school": str(school.id), "lease_s": LEASE_S}
             order |= {"folder": str(home), "ids": []}
-            at = World(onefold, school, there, Couriers(host, order, home), home / "out")
+            at = World(
+                onefold, school, there, Couriers(host, order, home), home / str(school.id) / "out"
+            )
             there.on_got = at.note
             hook = {"url": there.url, "loopback": True, "timeout_s": 0.5}
             await at.place("hook", "webhook", config=hook, secrets={"token": "t"})

@@ -22,14 +22,18 @@ from onefold.wiring import build
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
 
 
-async def _closed_an_hour_ago(url: str, out: Path) -> None:
-    """Three trades, and consent to a folder, by a process whose hour has passed: all are due."""
+async def _closed_an_hour_ago(url: str, home: Path) -> Path:
+    """
+    Three trades, and consent to a folder, by a process whose hour has passed: all are due.
+
+    The folder.
+    """
     clock = ManualClock(SystemClock().now() - timedelta(hours=1))
-    settings = Settings(database_url=SecretStr(url), trace_folder=out.parent)
+    settings = Settings(database_url=SecretStr(url), trace_folder=home)
     onefold = build(settings, clock=clock)
     try:
         school, service = await new_school(onefold), onefold.trace.service
-        await service.create_destination(school.admin, "folder", "file", config={"path": out.name})
+        await service.create_destination(school.admin, "folder", "file", config={"path": "out"})
         await service.subscribe(
             school.admin, "user-ada", "folder", profile="full", consent_version="1"
         )
@@ -37,14 +41,14 @@ async def _closed_an_hour_ago(url: str, out: Path) -> None:
             await service.record(school.service, trade(clock.now(), entry_price=f"1.{n:02}"))
     finally:
         await onefold.aclose()
+    return home / str(school.id) / "out"
 
 
 async def test_beat_and_worker_deliver_what_is_due(
     sqlite_url: str, valkey: Valkey, tmp_path: Path
 ) -> None:
     """Started as an operator starts them; the files are there, and the task says so."""
-    out = tmp_path / "out"
-    await _closed_an_hour_ago(sqlite_url, out)
+    out = await _closed_an_hour_ago(sqlite_url, tmp_path)
     env = os.environ | {
         "ONEFOLD_DATABASE_URL": sqlite_url,
         "ONEFOLD_TRACE_CELERY_EVERY_S": "0.5",

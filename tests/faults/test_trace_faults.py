@@ -121,7 +121,7 @@ async def test_a5_a_running_server_delivers(world: World, tmp_path: Path) -> Non
     world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
 
     async with running(world.onefold), asyncio.timeout(10):
-        while not files(tmp_path / "out"):  # noqa: ASYNC110 (a file tells nobody that it is there)
+        while not files(tmp_path / str(world.school.id) / "out"):  # noqa: ASYNC110 (a file tells nobody that it is there)
             await asyncio.sleep(0)
 
 
@@ -475,7 +475,7 @@ async def test_e1_e6_canaries_are_nowhere(
     from prometheus_client import generate_latest
 
     sent = b"".join(one.body for one in there.got)
-    written = b"".join(file.read_bytes() for file in files(tmp_path / "out"))
+    written = b"".join(file.read_bytes() for file in files(tmp_path / str(world.school.id) / "out"))
     told = json.dumps(await world.deliveries(), default=str).encode()
     tried = repr(await rows(world.onefold, attempts)).encode()
     kept = repr([r["body"] for r in await rows(world.onefold, deliveries)]).encode()

@@ -15,12 +15,14 @@ class Route:
 
     Attributes:
         kind: The kind of its deadlines.
+        school: Whose it is.
         destination: Its id.
         room: How many more may be on their way to it at once.
         version: Rises with each change of its configuration.
     """
 
     kind: str
+    school: str
     destination: str
     room: int
     version: int

@@ -47,7 +47,6 @@ def test_a_statement_goes_to_files(run: Any, tmp_path: Path) -> None:
     """School, destination, consent, import, deliver, look, compact; the same again is as once."""
     statement = tmp_path / "statement.csv"
     statement.write_text(STATEMENT)
-    out = tmp_path / "out"
     run("school", "create", "Desk")
     config = "path=out"
     made = run(
@@ -67,10 +66,11 @@ def test_a_statement_goes_to_files(run: Any, tmp_path: Path) -> None:
     for row in waiting:
         run("trace", "release", row["id"])
     assert run("trace", "deliver", "--json") == [{"delivered": 2}]
-    assert (
-        "trades-2026-01-01.jsonl: 2"
-        in CliRunner().invoke(app, ["trace", "compact", str(out)]).output
-    )
+    made = run("trace", "compact", "--destination", "folder", "--json")
+    assert made["files"] == {"trades-2026-01-01.jsonl": 2}
+    out = Path(made["folder"])
+    assert (out.parent.parent, out.name) == (tmp_path, "out")
+    assert "trades-2026-01-01.jsonl: 2" in run("trace", "compact", str(out), plain=True)
     lines = (out / "trades-2026-01-01.jsonl").read_text()
     assert "ada" not in lines
     assert "1001" not in lines
@@ -111,9 +111,14 @@ def test_a_destination_is_tried_paused_rotated_and_removed(run: Any, tmp_path: P
     run("trace", "destination", "change", "hook", "--config", "url=http://x/", code=1)
     assert run("trace", "destination", "pause", "hook") == "0 deliveries are held\n"
     assert run("trace", "destination", "resume", "hook") == "0 deliveries go on\n"
-    run("trace", "destination", "rotate", "hook", "--secret", "token=t0ken")
+    rotated = run("trace", "destination", "rotate", "hook", "--secret", "token=t0ken", "--json")
+    assert (rotated[0]["name"], rotated[0]["secrets"]) == ("hook", ["token"])
+    assert run("trace", "destination", "pause", "hook", "--json") == {"held": 0}
+    assert run("trace", "destination", "resume", "hook", "--json") == {"released": 0}
+    assert "writes no files" in run("trace", "compact", "--destination", "hook", code=1)
+    assert "not both" in run("trace", "compact", code=1)
     assert run("trace", "destination", "list", "--json")[0]["secrets"] == ["token"]
-    run("trace", "destination", "remove", "hook")
+    assert run("trace", "destination", "remove", "hook", "--json") == {"held": 0}
     assert run("trace", "destination", "list", "--json") == []
     assert run("trace", "list", "--json") == []
     assert run("trace", "coverage", "--json") == []
@@ -149,7 +154,7 @@ def test_a_test_prints_the_exact_bytes_and_sends_them(run: Any, tmp_path: Path) 
 
     printed, told = run("trace", "test", "folder").splitlines()
 
-    (written,) = (tmp_path / "out").rglob("*.json")
+    (written,) = tmp_path.glob("*/out/**/*.json")
     assert written.read_text() == f"{printed}\n"
     assert told == "delivered: written"
     shown = run("trace", "test", "folder", "--json")

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import delete
-from tests.support import another_server
+from tests.support import another_server, new_school
 from tests.support_trace import BUSY, HOUR, MINUTE, OK, Scripted, World, files, opening, trade
 
 from onefold.core.published import require
@@ -30,12 +30,26 @@ async def test_a_closed_trade_becomes_a_file(world: World, tmp_path: Path) -> No
 
     assert await world.work_off(timedelta(minutes=5)) == {"delivered": 1}
 
-    (file,) = files(tmp_path / "out")
+    (file,) = files(tmp_path / str(world.school.id) / "out")
     _, data = require(file.read_bytes().rstrip(b"\n"))
     assert (data.instrument, data.side, data.status) == ("EURUSD", "buy", "CLOSED")
     receipt = await world.only()
     assert (receipt["state"], receipt["attempts"]) == ("delivered", 1)
     assert receipt["remote_ref"] == f"{file.parent.name}/{file.name}"
+
+
+async def test_two_schools_never_share_a_folder(world: World, tmp_path: Path) -> None:
+    """Though they name the same path, or one that leads into the other's."""
+    other = World(world.onefold, await new_school(world.onefold, "Other"))
+    for at, path in ((world, "out"), (other, "out"), (other, "out/2026-01-15")):
+        await at.service.create_destination(at.school.admin, path, "file", config={"path": path})
+        await at.subscribe(path)
+    for at in (world, other):
+        await at.closed()
+
+    assert await world.work_off(MINUTE * 5) == {"delivered": 3}
+    assert len(files(tmp_path / str(world.school.id) / "out")) == 1
+    assert len(files(tmp_path / str(other.school.id) / "out")) == 2
 
 
 async def test_nothing_leaves_before_its_delay(world: World) -> None:

@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.sink import Sink, SinkFactory
@@ -23,6 +24,7 @@ def make(
     secrets: Mapping[str, Any],
     *,
     folder: Path | None = None,
+    school: UUID | None = None,
 ) -> Sink:
     """
     The sink of that kind, as *config* and *secrets* describe it.
@@ -31,7 +33,9 @@ def make(
         kind: The entry point's name.
         config: What anybody in the school may see.
         secrets: What nobody is told again.
-        folder: Below which files may be written; given to the kinds that ask for it.
+        folder: Below which files may be written; the kinds that ask for it are given it.
+        school: Whose sink it is; below *folder* it has a folder of its own, so that no path
+            that another school names leads into it.
 
     Raises:
         InvalidInput: there is no such kind here, or they make none.
@@ -43,6 +47,7 @@ def make(
         except ImportError as error:
             reason = f"needs a package that is not installed: {error.name}"
             raise InvalidInput([FieldProblem("sink", "missing", reason)]) from None
-        bounds = {"folder": folder} if "folder" in signature(factory).parameters else {}
+        own = folder if folder is None or school is None else folder / str(school)
+        bounds = {"folder": own} if "folder" in signature(factory).parameters else {}
         return factory(config, secrets, **bounds)
     raise InvalidInput([FieldProblem("sink", "choice", f"expected one of {', '.join(kinds())}")])

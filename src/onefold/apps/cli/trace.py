@@ -180,11 +180,32 @@ async def deliver(
 
 @app.command("compact")
 @command
-async def compact(folder: Annotated[Path, typer.Argument(help="A file destination's.")]) -> None:
+async def compact(
+    folder: Annotated[Path | None, typer.Argument(help="A file destination's.")] = None,
+    destination: Annotated[
+        str | None, typer.Option(help="Its name or id, instead of its folder.")
+    ] = None,
+    school: School = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
     """Make the daily `trades-YYYY-MM-DD.jsonl` of a file destination's folder."""
-    from onefold.wiring_trace import compacted
+    from onefold.wiring_trace import compacted, folder_of
 
-    for name, lines in compacted(folder).items():
+    if (destination is None) == (folder is None):
+        reason = "name one, or a --destination that has one; not both"
+        raise InvalidInput([FieldProblem("folder", "choice", reason)])
+    if folder is None:
+        async with opened(database) as onefold:
+            caller = Principal.local(await onefold.directory.find_school(school))
+            place = await onefold.trace.service.destination(caller, str(destination))
+            folder = folder_of(onefold.settings, caller.school_id, place)
+    made = compacted(folder)
+    if json:
+        show_json({"folder": str(folder), "files": made})
+        return
+    print(f"{folder}: {len(made)} daily files")
+    for name, lines in made.items():
         print(f"{name}: {lines}")
 
 
@@ -276,28 +297,38 @@ async def change(
 @places.command("rotate")
 @command
 async def rotate(
-    name: Name, secret: Secret = None, school: School = None, database: DatabaseUrl = None
+    name: Name,
+    secret: Secret = None,
+    school: School = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
 ) -> None:
-    """Give a destination other secrets."""
+    """Give a destination other secrets; all that it needs, for the old ones are forgotten."""
     async with opened(database) as onefold:
         caller = Principal.local(await onefold.directory.find_school(school))
-        await onefold.trace.service.rotate(caller, name, _hidden(secret))
+        made = await onefold.trace.service.rotate(caller, name, _hidden(secret))
+    show([made], _PLACES, as_json=json)
 
 
-def _put(doing: str, told: str) -> None:
+def _put(doing: str, key: str, told: str) -> None:
     @command
-    async def put(name: Name, school: School = None, database: DatabaseUrl = None) -> None:
+    async def put(
+        name: Name, school: School = None, database: DatabaseUrl = None, json: Json = False
+    ) -> None:
         async with opened(database) as onefold:
             caller = Principal.local(await onefold.directory.find_school(school))
             count = await getattr(onefold.trace.service, doing)(caller, name)
-        print(f"{count} deliveries {told}")
+        if json:
+            show_json({key: count})  # as over HTTP
+        else:
+            print(f"{count} deliveries {told}")
 
     places.command(doing, help=f"{doing.capitalize()} a destination.")(put)
 
 
-_put("pause", "are held")
-_put("resume", "go on")
-_put("remove", "are held; receipts stay")
+_put("pause", "held", "are held")
+_put("resume", "released", "go on")
+_put("remove", "held", "are held; receipts stay")
 
 
 @app.command("subscribe")

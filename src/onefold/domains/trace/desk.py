@@ -194,6 +194,7 @@ class TraceDesk:
 def _route(row: Row) -> Route:
     return Route(
         kind=kind_of(row["id"]),
+        school=str(row["school_id"]),
         destination=str(row["id"]),
         room=_room(row, row["busy"]),
         version=row["version"],

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from onefold.core.clock import Clock
@@ -19,10 +19,19 @@ from onefold.ports.sink import Outcome, Parcel, Sink
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 
-MakeSink = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Sink]
 KIND: Final = "trace:"  # of deadlines, before a destination's id
 _MOST: Final = 1000
 _CHANGEABLE: Final = ("config", "delay_floor_s", "schedule", "concurrency", "rate_per_s")
+
+
+class MakeSink(Protocol):
+    """Makes the sink that a destination of a school names."""
+
+    def __call__(
+        self, kind: str, config: Mapping[str, Any], secrets: Mapping[str, Any], *, school: UUID
+    ) -> Sink:
+        """The sink; raises `InvalidInput` when its configuration makes none."""
+        ...
 
 
 def kind_of(destination_id: UUID) -> str:
@@ -38,7 +47,7 @@ class TraceService:
         uow: Where they are kept.
         clock: What time it is.
         random: That many unpredictable bytes, for ids.
-        make: The sink of a configuration; raises `InvalidInput` when it makes none.
+        make: Makes sinks.
     """
 
     def __init__(
@@ -333,7 +342,7 @@ class TraceService:
         """
         caller.require(Scope.TRACE_MANAGE)
         rules.name(name, "name")
-        await self._tried(sink, config or {}, secrets or {})
+        await self._tried(caller, sink, config or {}, secrets or {})
         _check_destination(delay_floor_s, schedule, concurrency, rate_per_s)
         row = {
             "school_id": caller.school_id,
@@ -366,9 +375,13 @@ class TraceService:
         return shown_destination(row)
 
     async def _tried(
-        self, sink: str, config: Mapping[str, Any], secrets: Mapping[str, Any]
+        self,
+        caller: Principal,
+        sink: str,
+        config: Mapping[str, Any],
+        secrets: Mapping[str, Any],
     ) -> None:
-        made = self._make(sink, config, secrets)
+        made = self._make(sink, config, secrets, school=caller.school_id)
         await made.aclose()
 
     async def destinations(self, caller: Principal) -> Sequence[Row]:
@@ -377,6 +390,20 @@ class TraceService:
         async with self._uow.read() as tx:
             found = await store.all_destinations(tx, caller.school_id)
         return [shown_destination(row) for row in found]
+
+    async def destination(self, caller: Principal, named: str) -> Row:
+        """
+        One destination by its name or id; never its secrets.
+
+        Raises:
+            NotFound: no such destination.
+        """
+        caller.require(Scope.TRACE_READ)
+        async with self._uow.read() as tx:
+            row = await store.destination(tx, caller.school_id, _named(named))
+        if row is None or row["state"] == "removed":
+            raise NotFound("destination", named)
+        return shown_destination(row)
 
     async def rotate(self, caller: Principal, named: str, secrets: Mapping[str, Any]) -> Row:
         """
@@ -389,9 +416,9 @@ class TraceService:
 
         async def work(tx: Transaction) -> Row:
             row = await self._destination(tx, caller, named)
-            await self._tried(row["sink"], row["config"], secrets)
+            await self._tried(caller, row["sink"], row["config"], secrets)
             await store.change_destination(tx, row, secrets=dict(secrets))
-            return shown_destination(row)
+            return shown_destination(row | {"secrets": secrets})
 
         return await in_transaction(self._uow, work)
 
@@ -424,7 +451,7 @@ class TraceService:
             merged = {k: v for k, v in (row["config"] | patch).items() if v is not None}
             made = row | dict(changed) | {"config": merged}
             _check_destination(*(made[name] for name in _CHANGEABLE[1:]))
-            await self._tried(row["sink"], merged, row["secrets"])
+            await self._tried(caller, row["sink"], merged, row["secrets"])
             fresh = {"failures": 0, "rest_until": None, "next_slot_at": None}
             kept = {name: made[name] for name in _CHANGEABLE}
             await store.change_destination(tx, row, **kept, **fresh)
@@ -488,7 +515,7 @@ class TraceService:
         body = marked_body(id_, now)
         if not send:
             return {"id": id_, "body": body.decode()}
-        sink = self._make(row["sink"], row["config"], row["secrets"])
+        sink = self._make(row["sink"], row["config"], row["secrets"], school=caller.school_id)
         try:
             parcel = Parcel(message_id=id_, body=body, occurred_at=now, attempt=1)
             outcome = await sink.send(parcel, now=now)
