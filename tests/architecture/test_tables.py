@@ -27,6 +27,7 @@ WITHOUT_SCHOOL = {
     "onefold_partitions": "how far a topic's log has grown",
     "onefold_shares": "who reads which partition",
     "onefold_members": "our own processes",
+    "trace_rounds": "how far our own reconciler has come",
 }
 TABLES = sorted(metadata.tables.values(), key=lambda table: table.name)
 OF_SCHOOLS = [table for table in TABLES if table.name not in WITHOUT_SCHOOL]

@@ -268,6 +268,8 @@ def _must_not(
     state = State(row["state"])
     if row["revision"] < row["present_revision"] or row["status"] != "closed":
         return _refused(state, Fact.CANCELLED, "superseded")
+    if row["subscription"]["withdrawn_at"] is not None:  # planned while it was withdrawn
+        return _refused(state, Fact.CANCELLED, "withdrawn")
     if not consents(row["subscription"], now):
         return _refused(state, Fact.STOPPED, "consent")
     # Never tried, it was this side that was away: the destination is asked once, if it is well.

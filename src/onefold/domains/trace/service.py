@@ -1,7 +1,8 @@
 """The use cases of trace: one call, one transaction; a close and its deliveries are one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -21,6 +22,8 @@ from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 
 KIND: Final = "trace:"  # of deadlines, before a destination's id
 _MOST: Final = 1000
+_SETTLED: Final = timedelta(minutes=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CHANGEABLE: Final = ("config", "delay_floor_s", "schedule", "concurrency", "rate_per_s")
 
 
@@ -603,22 +606,23 @@ class TraceService:
         caller.require(Scope.TRACE_MANAGE)
 
         async def work(tx: Transaction) -> Row:
-            known = await store.subscription(tx, caller.school_id, subscription_id, lock=True)
+            known = await store.subscription(tx, caller.school_id, subscription_id)
             if known is None:
                 raise NotFound("subscription", str(subscription_id))
+            # Destinations before deliveries, as couriers do: they cannot deadlock.
+            await store.lock_destinations(tx, [known["destination_id"]])
             given = await store.subscriptions_of(tx, caller.school_id, known["user_id"])
             same = [r for r in given if r["destination_id"] == known["destination_id"]]
             ids = [row["id"] for row in same]
             await store.withdraw(tx, caller.school_id, ids, now=self._clock.now())
-            sent = await store.of_subscriptions(tx, caller.school_id, ids)
-            waiting = [r for r in sent if r["state"] in {"pending", "held", "dead"}]
+            waiting = await store.of_subscriptions(tx, caller.school_id, ids, waiting=True)
             changes = [
                 {"id": row["id"], "state": _after(row, Fact.CANCELLED), "reason": "withdrawn"}
                 for row in waiting
             ]
             await store.change_deliveries(tx, changes)
-            ended = {row["id"]: row for row in changes}
-            kept = [row | ended.get(row["id"], {}) for row in sent if row["attempts"]]
+            sent = await store.of_subscriptions(tx, caller.school_id, ids, waiting=False)
+            kept = sorted(sent, key=lambda row: (row["not_before"], row["id"]))
             return {
                 "cancelled": len(changes),
                 "not_recalled": [shown_delivery(row) for row in kept],
@@ -762,27 +766,59 @@ class TraceService:
 
     # --- what a worker does --------------------------------------------------------------
 
-    async def reconcile(self, *, limit: int = 100, grace: timedelta = timedelta(minutes=10)) -> int:
+    async def reconcile(
+        self,
+        *,
+        limit: int = 100,
+        rows: int = 1000,
+        grace: timedelta = timedelta(minutes=10),
+    ) -> int:
         """
         Plan what a consent asks for and nobody planned; wake what a lost deadline forgot.
 
-        Any number of workers may do it at once: the unique key of a delivery decides.
+        Looks at *rows* closed revisions that are new since the last round, and at as many of
+        all, where the last round ended: so a round costs the same however many trades there
+        are, what was missed while it closed is found in the next, and what was lost by hand
+        after all/*rows* rounds. Any number of workers may do it at once.
+
+        Args:
+            limit: Wake so many at the most.
+            rows: Look at so many; more where they were recorded at one instant.
+            grace: How late the forgotten are.
+
+        Returns:
+            How many were planned.
         """
-        done = 0
 
-        async def plan(tx: Transaction) -> int:
-            rows = await store.unplanned(tx, limit=limit)
-            return sum([await self._plan(tx, [row]) for row in _one_each(rows)])
-
-        async def wake(tx: Transaction) -> int:
+        async def wake(tx: Transaction) -> None:
             now = self._clock.now()
-            rows = await store.forgotten(tx, before=now - grace, limit=limit)
-            await arm(tx, rows)  # at its own instant: the longest due stays the first
-            return len(rows)
+            found = await store.forgotten(tx, before=now - grace, limit=limit)
+            await arm(tx, found)  # at its own instant: the longest due stays the first
 
-        done += await in_transaction(self._uow, plan)
+        done = 0
+        for name in ("new", "all"):
+            done += await in_transaction(self._uow, partial(self._round, name=name, rows=rows))
         await in_transaction(self._uow, wake)
         return done
+
+    async def _round(self, tx: Transaction, *, name: str, rows: int) -> int:
+        now = self._clock.now()
+        # A transaction that closes may commit a little later than what it says.
+        until = now - _SETTLED if name == "new" else now
+        first = until if name == "new" else _EPOCH
+        after = await store.position(tx, name, start=first)
+        if after is None:  # another worker is at it
+            return 0
+        end, found = await store.page_end(tx, after=after, until=until, rows=rows)
+        planned = 0
+        if end is not None:
+            for school in _by_school(await store.unplanned(tx, after=after, until=end)):
+                planned += await self._plan(tx, school)
+        if name == "all" and found < rows:
+            end = _EPOCH  # from the beginning again
+        if end is not None and end != after:
+            await store.advance_position(tx, name, end)
+        return planned
 
 
 async def arm(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -882,9 +918,12 @@ def _named(named: str) -> str | UUID:
         return named
 
 
-def _one_each(rows: Sequence[Row]) -> list[Row]:
-    """Each trade once; `_plan` plans all of its destinations."""
-    return list({(row["school_id"], row["trade_id"]): row for row in rows}.values())
+def _by_school(rows: Sequence[Row]) -> list[list[Row]]:
+    """Each trade once, for `_plan` plans all of its destinations; those of a school together."""
+    found: dict[UUID, dict[UUID, Row]] = {}
+    for row in rows:
+        found.setdefault(row["school_id"], {})[row["trade_id"]] = row
+    return [list(of_school.values()) for of_school in found.values()]
 
 
 def _check_destination(

@@ -28,6 +28,7 @@ from onefold.domains.trace.tables import (
     instruments,
     pseudonyms,
     revisions,
+    rounds,
     subscriptions,
     trades,
 )
@@ -324,13 +325,31 @@ async def release_of_destination(
     return (await tx.execute(update(deliveries).where(mine).values(values))).rowcount
 
 
+_WAITING = ("pending", "held", "dead")
+
+
 async def of_subscriptions(
-    tx: Transaction, school_id: UUID, ids: Collection[UUID]
+    tx: Transaction, school_id: UUID, ids: Collection[UUID], *, waiting: bool
 ) -> Sequence[Row]:
-    """The deliveries of subscriptions, locked."""
+    """
+    The deliveries of subscriptions, without their bytes.
+
+    Args:
+        tx: The transaction.
+        school_id: Whose they are.
+        ids: Which subscriptions.
+        waiting: Those that can be cancelled, locked; or those that were attempted. In no order:
+            that of the ids would be found through the school's whole key. Who locks them
+            holds their destination.
+    """
+    columns = [c for c in deliveries.c if c.name != "body"]
     mine = (deliveries.c.school_id == school_id) & deliveries.c.subscription_id.in_(ids)
-    query = select(deliveries).where(mine).order_by(deliveries.c.id).with_for_update()
-    return rows_of(await tx.execute(query))
+    query = select(*columns).where(mine)
+    if waiting:
+        return rows_of(
+            await tx.execute(query.where(deliveries.c.state.in_(_WAITING)).with_for_update())
+        )
+    return rows_of(await tx.execute(query.where(deliveries.c.attempts > 0)))
 
 
 async def of_trade(tx: Transaction, school_id: UUID, trade_id: UUID) -> Sequence[Row]:
@@ -391,12 +410,44 @@ async def surrogates(tx: Transaction, wanted: Sequence[Row]) -> dict[tuple[UUID,
     return made | {(r["destination_id"], r["kind"], r["subject"]): r["surrogate"] for r in found}
 
 
-async def unplanned(tx: Transaction, *, limit: int) -> Sequence[Row]:
+async def position(tx: Transaction, name: str, *, start: datetime) -> datetime | None:
+    """How far that round has come, held until the commit; None while another holds it."""
+    mine = select(rounds.c.recorded_at).where(rounds.c.name == name)
+    found = row_of(await tx.execute(mine.with_for_update(skip_locked=True)))
+    if found is not None:
+        at: datetime = found["recorded_at"]
+        return at
+    new = await tx.insert_new(rounds, [{"name": name, "recorded_at": start}])
+    return start if new else None
+
+
+async def advance_position(tx: Transaction, name: str, at: datetime) -> None:
+    """Say how far a round has come."""
+    await tx.execute(update(rounds).where(rounds.c.name == name).values(recorded_at=at))
+
+
+async def page_end(
+    tx: Transaction, *, after: datetime, until: datetime, rows: int
+) -> tuple[datetime | None, int]:
+    """Up to which instant the next *rows* revisions were recorded, and how many there are."""
+    page = (
+        select(revisions.c.recorded_at)
+        .where(revisions.c.recorded_at > after, revisions.c.recorded_at <= until)
+        .order_by(revisions.c.recorded_at)
+        .limit(rows)
+        .subquery()
+    )
+    query = select(func.max(page.c.recorded_at).label("end"), func.count().label("rows"))
+    found = row_of(await tx.execute(query.select_from(page)))
+    return (found["end"], found["rows"]) if found else (None, 0)
+
+
+async def unplanned(tx: Transaction, *, after: datetime, until: datetime) -> Sequence[Row]:
     """
-    Closed present revisions that lack a delivery their owner's subscription asks for.
+    Closed present revisions recorded in that span that lack a delivery a subscription asks for.
 
     What a closing transaction itself leaves out is nothing; this finds what came to be
-    wanted afterwards, or was lost by hand.
+    wanted while it closed, or was lost by hand.
 
     Locked, and without those that another is planning: PostgreSQL answers a delivery made by two
     at once with a violation of its other unique indexes (test_two_reconcile_at_once).
@@ -425,13 +476,14 @@ async def unplanned(tx: Transaction, *, limit: int) -> Sequence[Row]:
             ),
         )
         .where(
+            revisions.c.recorded_at > after,
+            revisions.c.recorded_at <= until,
             revisions.c.status == "closed",
             subscriptions.c.withdrawn_at.is_(None),
             subscriptions.c.since <= revisions.c.recorded_at,
             or_(subscriptions.c.until.is_(None), subscriptions.c.until > revisions.c.recorded_at),
             deliveries.c.id.is_(None),
         )
-        .limit(limit)
         .with_for_update(of=trades, key_share=True, skip_locked=True)
     )
     return rows_of(await tx.execute(query))

@@ -89,6 +89,7 @@ revisions = Table(
     ),
     CheckConstraint("exit_time IS NULL OR exit_time >= entry_time", name="order"),
     Index(None, "school_id", "status", "exit_time"),
+    Index(None, "recorded_at"),
 )
 
 # What one unit of volume is: where this is not known, no profit is worked out.
@@ -215,6 +216,15 @@ deliveries = Table(
     Index(None, "destination_id", "state", "next_at"),
     Index(None, "school_id", "state", "next_at"),
     Index(None, "state", "next_at"),
+    Index(None, "school_id", "subscription_id"),
+)
+
+# How far the reconciler has come in what was recorded, so that no round reads it all.
+rounds = Table(
+    "trace_rounds",
+    metadata,
+    Column("name", String(8), primary_key=True),
+    Column("recorded_at", Instant, nullable=False),
 )
 
 # Append-only: that an attempt was begun, and how it ended, are two rows. A row `began`
