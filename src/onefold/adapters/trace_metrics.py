@@ -72,13 +72,14 @@ class TraceMetrics:
         self, adapter: str, delivery: Mapping[str, Any], outcome: Outcome, seconds: float
     ) -> None:
         """One attempt ended and was recorded."""
-        status = {"pending": "retry"}.get(delivery["state"], delivery["state"])
+        again = "waiting" if outcome.kind is Kind.WAITING else "retry"
+        status = {"pending": again}.get(delivery["state"], delivery["state"])
         self.pushed.labels(adapter, status).inc()
         self.duration.labels(adapter).observe(max(seconds, 0.0))
         if outcome.kind is Kind.DELIVERED:
             late = (delivery["delivered_at"] - delivery["not_before"]).total_seconds()
             self.delay.labels(adapter).observe(max(late, 0.0))
-        else:
+        elif outcome.kind is not Kind.WAITING:  # a look that has not seen it yet failed in nothing
             self.failed.labels(adapter, outcome.reason[:40]).inc()
 
     def show(self, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> None:

@@ -12,6 +12,7 @@ class Kind(StrEnum):
 
     DELIVERED = "delivered"
     RETRY = "retry"  # may succeed later, unchanged
+    WAITING = "waiting"  # nothing failed: it is looked for again, after `retry_after`
     PERMANENT = "permanent"  # will never succeed as it is
     HELD = "held"  # a person or a setting must decide first
 

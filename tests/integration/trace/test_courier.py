@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import delete
-from tests.support import another_server, new_school
+from tests.support import another_server, new_school, rows
 from tests.support_trace import BUSY, HOUR, MINUTE, OK, Scripted, World, files, opening, trade
 
 from onefold.core.published import require
-from onefold.domains.trace.tables import deliveries
+from onefold.domains.trace.tables import deliveries, destinations
 from onefold.errors import IllegalTransition, InvalidInput
 from onefold.ports.desk import Route
 from onefold.ports.sink import Kind, Outcome, Toll
@@ -170,6 +170,47 @@ async def test_what_an_answer_means(world: World, outcome: Outcome, state: str, 
 
     (found,) = await world.service.destinations(world.school.admin)
     assert ((await world.only())["state"], found["state"]) == (state, place)
+
+
+async def test_what_is_not_seen_yet_is_looked_for_and_spends_nothing(world: World) -> None:
+    """Hundreds of looks in days: no try is spent, no breaker opens; then dead, and says why."""
+    looks = Scripted([Outcome(Kind.WAITING, "not_seen", 200, retry_after=MINUTE * 15)])
+    await world.destination(sink=looks)
+    await world.subscribe()
+    await world.closed()
+    await world.closed(entry_price="1.07")
+
+    assert await world.work_off(MINUTE * 5) == {"waiting": 2}
+    assert await world.work_off(MINUTE * 15 - timedelta(seconds=1)) == {}
+    assert await world.work_off(timedelta(seconds=1)) == {"waiting": 2}
+    for _ in range(20):
+        assert await world.work_off(MINUTE * 15) == {"waiting": 2}
+    (first, _) = await rows(world.onefold, deliveries)
+    (place,) = await rows(world.onefold, destinations)
+    assert (first["state"], first["tries"], first["attempts"]) == ("pending", 0, 22)
+    assert (place["failures"], place["rest_until"]) == (0, None)
+    assert await world.work_off(timedelta(days=7)) == {"dead": 2}
+    dead = (await world.deliveries("dead"))[0]
+    assert (dead["reason"], dead["last_outcome"]) == ("not_seen", "not_seen")
+
+    looks.script = [OK]
+    await world.service.replay(world.school.admin, dead["id"])
+    assert await world.work_off() == {"delivered": 1}
+
+
+async def test_a_look_that_fails_still_costs_a_try(world: World) -> None:
+    """Only what was answered well is no failure; and a sink cannot ask for a storm of looks."""
+    often = Outcome(Kind.WAITING, "not_seen", retry_after=timedelta(0))
+    await world.destination(sink=Scripted([BUSY, often, BUSY, BUSY]))
+    await world.subscribe()
+    await world.closed()
+    await world.work_off(MINUTE * 5)
+
+    assert await world.work_off(MINUTE) == {"waiting": 1}
+    assert await world.work_off(timedelta(seconds=9)) == {}
+    assert await world.work_off(timedelta(seconds=1)) == {"retry": 1}
+    (found,) = await rows(world.onefold, deliveries)
+    assert (found["tries"], found["attempts"]) == (2, 3)
 
 
 async def test_a_paused_destination_spends_no_attempts(world: World) -> None:

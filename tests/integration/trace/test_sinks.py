@@ -4,6 +4,7 @@ import asyncio
 import base64
 import logging
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from onefold.adapters.sinks.s3 import S3Sink
 from onefold.adapters.sinks.tradervue import TradervueSink
 from onefold.adapters.sinks.webhook import WebhookSink
 from onefold.core.published import Full, ResultOnly, encode
+from onefold.domains.trace.service import marked_body
 from onefold.errors import InvalidInput
 from onefold.ports.sink import Kind, Outcome, Parcel, Sink, Toll
 
@@ -406,7 +408,7 @@ _HISTORY: dict[str, bytes] = {
 async def test_myfxbook_is_looked_at_and_never_posted_to(
     form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Delivered means seen, in the broker's own time; one answer serves all for a minute."""
+    """Delivered means seen, in the broker's own time; one answer serves all who look."""
     async with receiving((200, {}, _HISTORY[form])) as there:
         config = {
             "account": "12345", "utc_offset_min": 120, "form": form,
@@ -414,12 +416,16 @@ async def test_myfxbook_is_looked_at_and_never_posted_to(
         }  # fmt: skip
         caplog.set_level(logging.DEBUG)
         one = MyfxbookSink(config, {"session": "hunter2/+="})
+        test = replace(parcel(), body=marked_body(parcel().message_id, NOW))
         seen = await one.send(parcel(), now=NOW)
-        not_seen = await one.send(parcel(exit_price="1.07"), now=NOW)
+        not_seen = await one.send(parcel(exit_price="1.07"), now=NOW + timedelta(minutes=5))
+        tested = await one.send(test, now=NOW)
         await one.aclose()
 
     assert (seen.kind, seen.remote_ref) == (Kind.DELIVERED, f"seen at {NOW.isoformat()}")
-    assert (not_seen.kind, not_seen.reason) == (Kind.RETRY, "not_seen")
+    assert (not_seen.kind, not_seen.reason) == (Kind.WAITING, "not_seen")
+    assert not_seen.retry_after == timedelta(minutes=10)  # when a fresh answer can be had
+    assert (tested.kind, tested.reason) == (Kind.DELIVERED, "readable")
     (asked,) = there.got
     assert asked.line.startswith(f"GET /api/get-history.{form}?session=hunter2%2F%2B%3D&id=12345")
     assert asked.body == b""
@@ -442,6 +448,29 @@ async def test_myfxbook_that_does_not_know_us(body: bytes, kind: Kind, reason: s
         await one.aclose()
 
     assert (outcome.kind, outcome.reason) == (kind, reason)
+
+
+async def test_all_who_look_at_myfxbook_ask_once() -> None:
+    """Also when it is away: each is told so, and it is asked once."""
+    async with receiving(503, (200, {}, _HISTORY["json"])) as there:
+        config = {"account": "1", "utc_offset_min": 120, "url": there.url, "loopback": True}
+        one = MyfxbookSink(config, {"session": "s"})
+        for reason in ("http_503", "seen"):
+            told = await asyncio.gather(*(one.send(parcel(), now=NOW) for _ in range(5)))
+            assert {outcome.reason for outcome in told} == {reason}
+        await one.aclose()
+
+    assert len(there.got) == 2
+
+
+async def test_a_row_at_myfxbook_that_is_none_is_tried_again() -> None:
+    """Whatever it says instead of a trade."""
+    for body in (b'{"error":false,"history":[1]}', b'{"error":false}', b"[]", b"3"):
+        async with receiving((200, {}, body)) as there:
+            config = {"account": "1", "utc_offset_min": 0, "url": there.url, "loopback": True}
+            one = MyfxbookSink(config, {"session": "s"})
+            assert (await one.send(parcel(), now=NOW)).reason == "unreadable"
+            await one.aclose()
 
 
 async def test_s3_creates_one_object_and_finds_it_there() -> None:

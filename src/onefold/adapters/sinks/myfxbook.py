@@ -1,17 +1,25 @@
 """
 Myfxbook takes no trades: its interface is read-only. So this looks, and never posts.
 
-The owner connects the trading account at Myfxbook, which reads the broker. What "delivers"
-a trade here is that it is seen in the account's history there; until then it is looked for
-again, and in the end reported as not seen. The credential is the user's own session.
+The owner connects the trading account at Myfxbook, which reads the broker several times a
+day. What "delivers" a trade here is that it is seen in the account's history there; until then
+it is looked for again, which spends no tries and is no failure of the destination, and what
+is not seen for seven days is dead as `not_seen`. The credential is the user's own session.
+
+One answer serves all trades for a quarter of an hour, so that a courier asks 96 times a day
+at the most: the free interface is said to bear 100.
+Limit: the history has 50 rows; of an account that closes more in a quarter of an hour, some
+are never seen.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 from xml.etree import ElementTree
+from xml.etree.ElementTree import ParseError
 
 import msgspec
 
@@ -23,7 +31,7 @@ from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.sink import Kind, Outcome, Parcel, Toll
 
 _URL: Final = "https://www.myfxbook.com/api/get-history"
-_FRESH: Final = timedelta(minutes=1)  # one answer serves all trades that are looked for
+_FRESH: Final = timedelta(minutes=15)  # one answer serves all trades that are looked for
 _NEAR: Final = timedelta(seconds=90)  # the site's times are whole minutes
 
 
@@ -78,13 +86,17 @@ class MyfxbookSink:
         self._to = target(self._config.url, loopback=self._config.loopback)
         self._poster = Poster(self._to, loopback=self._config.loopback, ask=ask)
         self._seen: tuple[datetime, Sequence[Row]] | None = None
+        self._asking: asyncio.Task[Sequence[Row] | Outcome] | None = None
 
     async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
         """Whether this trade is to be seen there now."""
         found = opened(parcel)
         if isinstance(found, Outcome):
             return found
-        _, data = found
+        envelope, data = found
+        if envelope.type == "trade.test":  # is there a session, and an account to look into?
+            rows = await self._history(now)
+            return rows if isinstance(rows, Outcome) else Outcome(Kind.DELIVERED, "readable", 200)
         if not isinstance(data, NoSize):
             return Outcome(Kind.HELD, "profile")
         rows = await self._history(now)
@@ -92,11 +104,21 @@ class MyfxbookSink:
             return rows
         if any(same(row, data) for row in rows):
             return Outcome(Kind.DELIVERED, "seen", 200, remote_ref=f"seen at {now.isoformat()}")
-        return Outcome(Kind.RETRY, "not_seen", 200)
+        return Outcome(Kind.WAITING, "not_seen", 200, retry_after=self._stale_at() - now)
+
+    def _stale_at(self) -> datetime:
+        assert self._seen is not None  # noqa: S101 (it was just read)
+        return self._seen[0] + _FRESH
 
     async def _history(self, now: datetime) -> Sequence[Row] | Outcome:
+        """The history; asked for once for all who look at the same time, refusals too."""
         if self._seen is not None and timedelta(0) <= now - self._seen[0] < _FRESH:
             return self._seen[1]
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(now))
+        return await asyncio.shield(self._asking)  # one who is cut off takes it from nobody
+
+    async def _ask(self, now: datetime) -> Sequence[Row] | Outcome:
         path = self._to.path.removesuffix(".json").removesuffix(".xml")
         query = f"?session={quote(self._session, safe='%')}&id={self._config.account}"
         headers = {"accept-encoding": "identity", "user-agent": "onefold-trace/1"}
@@ -111,7 +133,7 @@ class MyfxbookSink:
             rows = self._read(answer)
         except Refused:
             return Outcome(Kind.PERMANENT, "session", 200, toll=Toll.PAUSE)
-        except (ValueError, KeyError, TypeError, InvalidOperation, ElementTree.ParseError):
+        except (ValueError, LookupError, TypeError, AttributeError, InvalidOperation, ParseError):
             return Outcome(Kind.RETRY, "unreadable", 200)
         self._seen = (now, rows)
         return rows
@@ -124,6 +146,9 @@ class MyfxbookSink:
 
     async def aclose(self) -> None:
         """Close the connections. Safe twice."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
         await self._poster.aclose()
 
 

@@ -183,7 +183,7 @@ class TraceDesk:
             changes.append({"id": row["id"], **changed})
             seconds = (now - began).total_seconds()
             ended.append(_ending(row, outcome, now, seconds))
-            verdicts.append(_told(row | changed))
+            verdicts.append(_told(row | changed, outcome))
             told.append((place["name"], row | changed, outcome, seconds))
             places[place["id"]] = await _note(tx, place, outcome, now)
         await store.change_deliveries(tx, changes)
@@ -225,9 +225,10 @@ def _verdict(row: Row, said: str, again_at: datetime | None = None) -> Verdict:
     return Verdict(key=str(row["id"]), said=said, again_at=again_at)
 
 
-def _told(row: Row) -> Verdict:
+def _told(row: Row, outcome: Outcome) -> Verdict:
     if row["state"] == State.PENDING:
-        return _verdict(row, "retry", row["next_at"])
+        said = "waiting" if outcome.kind is Kind.WAITING else "retry"
+        return _verdict(row, said, row["next_at"])
     again = row["next_at"] if row["reason"] in rules.BY_DESTINATION else None
     return _verdict(row, row["state"], again)
 

@@ -29,6 +29,8 @@ from onefold.ports.sink import Kind, Outcome
 FLOOR: Final = timedelta(minutes=1)  # no delay is shorter, whatever a destination says
 DEFAULT_DELAY: Final = timedelta(minutes=5)
 MAX_DELAY: Final = timedelta(days=365)
+LOOK: Final = timedelta(minutes=15)  # how soon what is not seen yet is looked for again
+_LEAST_LOOK: Final = timedelta(seconds=10)
 BREAKER: Final = Breaker()
 
 AMOUNTS: Final = (
@@ -307,20 +309,27 @@ def settled(
         "last_status": outcome.status,
         "reason": None,
         "next_at": row["next_at"],
+        "tries": row["tries"],
         "delivered_at": None,
         "remote_ref": outcome.remote_ref[:200] if outcome.remote_ref else None,
     }
     fact = _FACTS[outcome.kind]
+    old = now - row["first_due_at"] >= MAX_AGE
     if outcome.kind is Kind.DELIVERED:
         changed["delivered_at"] = now
     elif outcome.kind is Kind.RETRY:
         delay = SCHEDULES[schedule].delay(row["tries"], jitter)
-        if delay is None or now - row["first_due_at"] >= MAX_AGE:
+        if delay is None or old:
             fact, changed["reason"] = Fact.GAVE_UP, "attempts" if delay is None else "age"
         else:
             asked = min(outcome.retry_after or timedelta(0), MOST_RETRY_AFTER)
             changed["next_at"] = now + max(delay, asked, timedelta(milliseconds=1))
-    else:
+    elif outcome.kind is Kind.WAITING and not old:
+        wish = LOOK if outcome.retry_after is None else outcome.retry_after
+        changed["next_at"] = now + min(max(wish, _LEAST_LOOK), MOST_RETRY_AFTER)
+        changed["tries"] = max(row["tries"] - 1, 0)  # a look is no try that failed
+    else:  # what is waited for has had its time: dead, under the reason it was waited for
+        fact = Fact.GAVE_UP if outcome.kind is Kind.WAITING else fact
         changed["reason"] = outcome.reason[:40]
     changed["state"] = advance(State(row["state"]), fact).value
     return changed
@@ -329,6 +338,7 @@ def settled(
 _FACTS: Final = {
     Kind.DELIVERED: Fact.RECEIVED,
     Kind.RETRY: Fact.FAILED,
+    Kind.WAITING: Fact.FAILED,
     Kind.PERMANENT: Fact.GAVE_UP,
     Kind.HELD: Fact.STOPPED,
 }
