@@ -140,6 +140,15 @@ class Settings(BaseSettings):
     trace_celery_batch: Annotated[
         int, Field(gt=0, description="How many deliveries one Celery task takes at the most")
     ] = 10
+    trace_celery_metrics_port: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=65535,
+            description="Where a Celery worker answers `/metrics` for its pool, on ONEFOLD_HOST; "
+            "0 for any port, none for not at all",
+        ),
+    ] = None
     trace_valkey_url: Annotated[
         SecretStr | None,
         Field(description="A Valkey that tells couriers what is due; without, the database does"),

@@ -50,7 +50,7 @@ from onefold.wiring_events import (
     worker_name,
 )
 from onefold.wiring_learning import learning_over
-from onefold.wiring_trace import Trace, trace_over
+from onefold.wiring_trace import Trace, of_trace, trace_over
 
 LISTEN_AGAIN_S: Final = 1.0  # after the connection that hears of news was lost
 
@@ -198,6 +198,7 @@ def build(
         profile=settings.features_profile,
     )
     classroom = classroom_over(uow, settings=settings, clock=clock, random=random)
+    trace = trace_over(uow, settings=settings, clock=clock, random=random)
     return Installation(
         settings=settings,
         database=database,
@@ -205,14 +206,14 @@ def build(
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
         learning=learning_over(uow, settings=settings, clock=clock, random=random),
         classroom=classroom,
-        trace=trace_over(uow, settings=settings, clock=clock, random=random),
+        trace=trace,
         clock=clock,
         uow=uow,
         ledger=SqlLedger(uow),
         backlog=SqlBacklog(uow),
         letters=SqlLetters(uow),
         audit=SqlAudit(uow),
-        meters=[sql_meter(uow, clock), of_essays(classroom.batches)],
+        meters=[sql_meter(uow, clock), of_essays(classroom.batches), of_trace(trace)],
     )
 
 

@@ -1,9 +1,9 @@
 """The part of the wiring that puts trace together; `onefold.wiring` calls it."""
 
 import random as chance
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from onefold.engine.courier import Courier, MakeSink
 from onefold.engine.service import Loop
 from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.deadlines import Deadlines
+from onefold.ports.meter import Measure, Meter
 from onefold.ports.sink import Sink
+from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import UnitOfWork
 from onefold.settings import Settings
 
@@ -69,9 +71,7 @@ class Trace:
         courier.ended = deliver.wake  # there is room again
 
         async def reconcile() -> bool:
-            more = await self.service.reconcile(limit=_BATCH) >= _BATCH
-            self.metrics.show(await self.service.gauges(), now=self.clock.now())
-            return more
+            return await self.service.reconcile(limit=_BATCH) >= _BATCH
 
         loops = [deliver, Loop("reconcile traces", reconcile, every_s=reconcile_every_s)]
         if not isinstance(self.deadlines, SqlDeadlines):
@@ -105,6 +105,38 @@ def trace_over(
         make=lambda route: make(route.sink, route.config, route.secrets, school=UUID(route.school)),
         close=close,
     )
+
+
+def of_trace(trace: Trace) -> Meter:
+    """What waits, is dead or held, and for how long the first has been due, by destination."""
+
+    async def meter() -> Sequence[Measure]:
+        rows, now = await trace.service.gauges(), trace.clock.now()
+        return [
+            Measure(
+                name=name, help=said, value=float(value(row, now)), labels={"adapter": row["name"]}
+            )
+            for name, said, value in _GAUGES
+            for row in rows
+        ]
+
+    return meter
+
+
+def _oldest_s(row: Row, now: datetime) -> float:
+    return max((now - row["oldest"]).total_seconds(), 0.0) if row["oldest"] else 0.0
+
+
+_GAUGES: tuple[tuple[str, str, Callable[[Row, datetime], float]], ...] = (
+    ("trust_trace_pending", "Deliveries that wait", lambda row, _: row["pending"]),
+    ("trust_trace_dead", "Deliveries that were given up", lambda row, _: row["dead"]),
+    ("trust_trace_held", "Deliveries that wait for a decision", lambda row, _: row["held"]),
+    (
+        "trust_trace_oldest_age_seconds",
+        "How long the first of those that wait has been due",
+        _oldest_s,
+    ),
+)
 
 
 @cache

@@ -16,6 +16,8 @@ from sqlalchemy import update
 from tests.integration.engine.test_consumer import surroundings
 from tests.support import client_of, new_school
 from tests.support_classroom import essay, new_room
+from tests.support_trace import Scripted
+from tests.support_trace import World as TraceWorld
 
 from onefold import Onefold
 from onefold.adapters.sql.schema import outbox
@@ -25,6 +27,7 @@ from onefold.engine.consumer import Park
 from onefold.engine.delivery import HandlerTransaction
 from onefold.errors import StoreUnavailable
 from onefold.ports.meter import Measure
+from onefold.ports.sink import Kind, Outcome
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.wiring import Installation, build, running
@@ -89,17 +92,31 @@ async def test_a_server_tells_what_became_of_essays(onefold: Installation) -> No
 
 
 async def test_a_server_tells_of_its_deliveries(onefold: Installation) -> None:
-    """Trace counts in a registry of its own, and is told of in the same answer."""
-    onefold.trace.metrics.show(
-        [{"name": "tracker", "pending": 2, "dead": 1, "held": 0, "oldest": None}],
-        now=onefold.clock.now(),
-    )
+    """What waits, is held and dead, as it is when somebody asks; and what it counted itself."""
+    at = TraceWorld(onefold, await new_school(onefold))
+    for name in ("well", "away", "refusing"):
+        await at.destination(name)
+        await at.subscribe(name)
+    refusing = await at.service.destination(at.school.admin, "refusing")
+    at.sinks[str(refusing["id"])] = Scripted([Outcome(Kind.PERMANENT, "http_400", 400)])
+    await at.closed()
+    await at.service.pause(at.school.admin, "away")
+    await at.work_off(timedelta(minutes=5))
+    await at.closed(entry_price="1.07")
+    onefold.clock.advance(timedelta(minutes=7))  # type: ignore[attr-defined]
 
     async with client_of(create_app(onefold, worker=False)) as client:
         found = series((await client.get("/metrics")).text)
 
-    assert value(found, "trust_trace_pending", adapter="tracker") == 2
-    assert value(found, "trust_trace_dead", adapter="tracker") == 1
+    told = {
+        name: tuple(value(found, f"trust_trace_{what}", adapter=name) for what in _WAITING)
+        for name in ("well", "away", "refusing")
+    }
+    assert told == {"well": (1, 0, 0, 120), "away": (0, 0, 2, 0), "refusing": (1, 1, 0, 120)}
+    assert value(found, "trust_trace_fail_total", adapter="refusing", reason="http_400") >= 1
+
+
+_WAITING = ("pending", "dead", "held", "oldest_age_seconds")
 
 
 async def test_a_token_is_asked_for_when_one_is_set(database_url: str) -> None:

@@ -1,18 +1,16 @@
 """
 What the process that did the work says of trace. Labels are names of destinations alone.
 
-`gauges` are set from the database by the caller's loop, so that any process tells them right.
+What waits, is held or dead is asked of the database when somebody asks: `wiring_trace.of_trace`.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
-    Gauge,
     Histogram,
     generate_latest,
 )
@@ -54,15 +52,6 @@ class TraceMetrics:
             buckets=_DURATIONS,
             registry=registry,
         )
-        self._gauges = {
-            name: Gauge(f"trust_trace_{name}", text, ["adapter"], registry=registry)
-            for name, text in (
-                ("pending", "Deliveries that wait"),
-                ("dead", "Deliveries that were given up"),
-                ("held", "Deliveries that wait for a decision"),
-                ("oldest_age_seconds", "How long the first of those that wait has been due"),
-            )
-        }
 
     def text(self) -> bytes:
         """What Prometheus is answered."""
@@ -81,13 +70,3 @@ class TraceMetrics:
             self.delay.labels(adapter).observe(max(late, 0.0))
         elif outcome.kind is not Kind.WAITING:  # a look that has not seen it yet failed in nothing
             self.failed.labels(adapter, outcome.reason[:40]).inc()
-
-    def show(self, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> None:
-        """Set the gauges to what the database says; destinations without any are left out."""
-        for gauge in self._gauges.values():
-            gauge.clear()
-        for row in rows:
-            for name in ("pending", "dead", "held"):
-                self._gauges[name].labels(row["name"]).set(row[name])
-            age = (now - row["oldest"]).total_seconds() if row["oldest"] else 0.0
-            self._gauges["oldest_age_seconds"].labels(row["name"]).set(max(age, 0.0))

@@ -1,6 +1,8 @@
 """
 For those who run Celery already: a task and a beat entry that drive the same courier.
 
+With `ONEFOLD_TRACE_CELERY_METRICS_PORT` a worker answers `/metrics` for its whole pool.
+
 `onefold worker` needs neither, and acts within a second of an instant, not on a tick. In an
 application of your own, import this module and add `BEAT` to its `beat_schedule`; the
 module's `app` is a ready one: `celery -A onefold.apps.celery worker --beat`.
@@ -15,6 +17,7 @@ from typing import Any, Final
 
 from celery import Celery, shared_task
 
+import onefold.apps.celery_metrics  # noqa: F401 (first: before anything counts)
 from onefold.settings import Settings
 from onefold.wiring import build
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from onefold.apps.scrapes import may_scrape
 from onefold.apps.server import listen
 from onefold.settings import Settings
 from onefold.wiring_events import METRICS_TYPE, Meters, Texts, scraped
@@ -30,11 +31,16 @@ async def metrics_served(
     """
     Answer `GET /metrics` beside the block, on the host of *settings*; the address.
 
+    A token is asked for when *settings* have one.
+
     Raises:
         InvalidSetting: the port cannot be had.
     """
 
-    async def answer(_: Request) -> Response:
+    async def answer(request: Request) -> Response:
+        if not may_scrape(settings, request.headers.get("authorization", "")):
+            told = "send the token of ONEFOLD_METRICS_TOKEN: Authorization: Bearer\n"
+            return Response(told, 401, {"www-authenticate": "Bearer"}, "text/plain")
         return Response(await scraped(meters, texts), media_type=METRICS_TYPE)
 
     app = Starlette(routes=[Route("/metrics", answer)])
