@@ -125,12 +125,17 @@ class Conflict(Refused):
 
     code = "conflict"
 
-    def __init__(self, thing: str, id: str) -> None:  # noqa: A002 (the field's name)
-        super().__init__(thing, id)
-        self.thing, self.id = thing, id
+    def __init__(
+        self,
+        thing: str,
+        id: str,  # noqa: A002 (the field's name)
+        why: str = "was recorded before with other content",
+    ) -> None:
+        super().__init__(thing, id, why)
+        self.thing, self.id, self.why = thing, id, why
 
     def __str__(self) -> str:
-        return f"{self.thing} {self.id} was recorded before with other content"
+        return f"{self.thing} {self.id} {self.why}"
 
 
 class Outdated(Refused):

@@ -125,6 +125,35 @@ def test_a_destination_is_tried_paused_rotated_and_removed(run: Any, tmp_path: P
     run("trace", "test", "hook", code=1)
 
 
+def test_what_cannot_be_is_told_with_what_can(run: Any, tmp_path: Path) -> None:
+    """Which destination, which consent, and what to ask for instead."""
+    run("school", "create", "Desk")
+    made = ("trace", "destination", "create", "folder", "--sink", "file", "--config", "path=out")
+    run(*made)
+    assert "choose another name" in run(*made, code=1)
+    assert run("trace", "deliver") == "nothing is due\n"
+    until = ("--consent", "1", "--until", "2999-12-31T00:00:00+01:00")
+    assert "until" in run("trace", "subscribe", "ada", "folder", *until, code=1)
+    until = ("--consent", "1", "--until", "2199-12-31T00:00:00+01:00")
+    given = run("trace", "subscribe", "ada", "folder", *until, "--json")
+    assert "such as" in run("trace", "subscribe", "b", "folder", *until[:3], "soon", code=1)
+    (found,) = run("trace", "subscriptions", "--user", "ada", "--json")
+    assert (found["id"], found["destination"]) == (given[0]["id"], "folder")
+    assert run("trace", "subscriptions", "--user", "bob", "--json") == []
+    statement = tmp_path / "statement.csv"
+    statement.write_text(STATEMENT)
+    run("trades", "import", str(statement), "--user", "ada")
+
+    (first, second) = run("trace", "list", "--json")
+    assert first["destination"] == "folder"
+    assert "what is dead" in run("trace", "replay", first["id"], code=1)
+    run("trace", "cancel", first["id"])
+    assert "released" in run("trace", "release", first["id"], code=1)
+    assert "recalled" in run("trace", "cancel", first["id"], code=1)
+    assert json.loads(run("trace", "show", second["id"]))["destination"] == "folder"
+    assert json.loads(run("trace", "withdraw", found["id"]))["cancelled"] == 1
+
+
 def test_a_later_statement_closes_what_an_earlier_one_had_open(run: Any, tmp_path: Path) -> None:
     """The same ticket, now with its exit: closed once; with another entry, refused."""
     run("school", "create", "Desk")

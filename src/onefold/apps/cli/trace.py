@@ -1,6 +1,6 @@
 """`onefold trace` and `onefold trades`: deliveries, destinations, consents, statements."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -47,7 +47,7 @@ async def list_deliveries(
             destination=destination,
             limit=limit,
         )
-    show(rows, _COLUMNS, as_json=json)
+    show(rows, ["destination", *_COLUMNS], as_json=json)
 
 
 @app.command("show")
@@ -175,7 +175,10 @@ async def deliver(
     async with opened(database) as onefold:
         await onefold.trace.feed()
         said = await onefold.courier.work_off(limit=limit)
-    show([dict(said)], sorted(said), as_json=json)
+    if said or json:
+        show([dict(said)], sorted(said), as_json=json)
+    else:
+        print("nothing is due")
 
 
 @app.command("compact")
@@ -339,17 +342,53 @@ async def subscribe(
     consent: Annotated[str, typer.Option(help="Version of the text they agreed to.")],
     profile: Annotated[str, typer.Option(help="full, no_size or result_only.")] = "result_only",
     delay_s: Annotated[int, typer.Option(min=0)] = 300,
+    until: Annotated[
+        str | None, typer.Option(help="When it ends, such as 2026-12-31T00:00:00Z.")
+    ] = None,
     school: School = None,
     database: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
     """Record a user's consent, from now on."""
+    end = None if until is None else _instant(until)
     async with opened(database) as onefold:
         caller = Principal.local(await onefold.directory.find_school(school))
         made = await onefold.trace.service.subscribe(
-            caller, user, destination, profile=profile, consent_version=consent, delay_s=delay_s
+            caller,
+            user,
+            destination,
+            profile=profile,
+            consent_version=consent,
+            delay_s=delay_s,
+            until=end,
         )
-    show([made], ["id", "user_id", "profile", "delay_s", "consent_version"], as_json=json)
+    show([made], _CONSENTS, as_json=json)
+
+
+_CONSENTS = ["id", "user_id", "profile", "delay_s", "consent_version", "until"]
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        reason = "expected an instant such as 2026-12-31T00:00:00Z"
+        raise InvalidInput([FieldProblem("until", "timestamp", reason)]) from None
+
+
+@app.command("subscriptions")
+@command
+async def list_subscriptions(
+    user: Annotated[str | None, typer.Option(help="Of this one alone.")] = None,
+    school: School = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """List consents, the oldest first: by their ids they are withdrawn."""
+    async with opened(database) as onefold:
+        caller = Principal.local(await onefold.directory.find_school(school))
+        rows = await onefold.trace.service.subscriptions(caller, user)
+    show(rows, [*_CONSENTS, "destination", "withdrawn_at"], as_json=json)
 
 
 @app.command("withdraw")

@@ -22,6 +22,13 @@ from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 
 KIND: Final = "trace:"  # of deadlines, before a destination's id
 _MOST: Final = 1000
+_TAKEN: Final = "is there already: change it, remove it, or choose another name"
+# What a person asked for that cannot be, and what could.
+_DOING: Final = {
+    Fact.REPLAYED: "replaying (what is dead is replayed; what waits or is held is released)",
+    Fact.RELEASED: "releasing (what waits or is held is released; what is dead is replayed)",
+    Fact.CANCELLED: "cancelling (what was sent, or is being sent, cannot be recalled)",
+}
 _SETTLED: Final = timedelta(minutes=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CHANGEABLE: Final = ("config", "delay_floor_s", "schedule", "concurrency", "rate_per_s")
@@ -368,13 +375,13 @@ class TraceService:
 
         async def work(tx: Transaction) -> None:
             if await store.destination(tx, caller.school_id, name) is not None:
-                raise Conflict("destination", name)
+                raise Conflict("destination", name, _TAKEN)
             await tx.insert_new(destinations, [row])
 
         try:
             await in_transaction(self._uow, work)
         except ConstraintViolated:  # another made one of that name meanwhile
-            raise Conflict("destination", name) from None
+            raise Conflict("destination", name, _TAKEN) from None
         return shown_destination(row)
 
     async def _tried(
@@ -587,7 +594,9 @@ class TraceService:
         """The school's subscriptions, or one user's."""
         caller.require(Scope.TRACE_READ)
         async with self._uow.read() as tx:
-            return await store.subscriptions_of(tx, caller.school_id, user_id)
+            found = await store.subscriptions_of(tx, caller.school_id, user_id)
+            places = await store.destinations_of(tx, {row["destination_id"] for row in found})
+        return [row | {"destination": places[row["destination_id"]]["name"]} for row in found]
 
     async def withdraw(self, caller: Principal, subscription_id: UUID) -> Row:
         """
@@ -718,7 +727,7 @@ class TraceService:
             # Destinations before deliveries, as couriers do: they cannot deadlock.
             places = await store.lock_destinations(tx, [found["destination_id"]])
             row = (await store.load(tx, [delivery_id]))[delivery_id]
-            state, now = _after(row, fact), self._clock.now()
+            state, now = _asked(row, fact), self._clock.now()
             changed: Row = {"id": row["id"], "state": state, "reason": None}
             if fact is Fact.CANCELLED:
                 changed["reason"] = "by hand"
@@ -911,6 +920,14 @@ def _after(row: Row, fact: Fact) -> str:
     return advance(State(row["state"]), fact).value
 
 
+def _asked(row: Row, fact: Fact) -> str:
+    """As `_after`, for somebody who asked; told what could be asked instead."""
+    try:
+        return _after(row, fact)
+    except IllegalTransition as error:
+        raise IllegalTransition(error.state, _DOING[fact]) from None
+
+
 def _named(named: str) -> str | UUID:
     try:
         return UUID(named)
@@ -971,11 +988,13 @@ def shown_destination(row: Row) -> Row:
 
 def shown_delivery(row: Row) -> Row:
     """A delivery as its school may see it."""
-    names = (
+    names: tuple[str, ...] = (
         *("id", "trade_id", "destination_id", "revision", "state", "reason", "not_before"),
         *("next_at", "attempts", "profile", "last_outcome", "last_status", "delivered_at"),
         *("remote_ref", "policy", "fields", "cleared"),
     )
+    if "destination" in row:
+        names += ("destination",)
     shown = {name: row.get(name) for name in names}
     digest = row.get("body_sha256")
     return shown | {"body_sha256": None if digest is None else digest.hex()}

@@ -368,7 +368,7 @@ async def listed(
 ) -> Sequence[Row]:
     """Deliveries in those states, the longest due first; without their bytes."""
     columns = [c for c in deliveries.c if c.name != "body"]
-    query = select(*columns).where(
+    query = _named(*columns).where(
         deliveries.c.school_id == school_id, deliveries.c.state.in_(states)
     )
     if destination_id is not None:
@@ -376,13 +376,19 @@ async def listed(
     return rows_of(await tx.execute(query.order_by(deliveries.c.next_at).limit(limit)))
 
 
-async def delivery(
-    tx: Transaction, school_id: UUID, id_: UUID, *, lock: bool = False
-) -> Row | None:
-    """One delivery."""
+async def delivery(tx: Transaction, school_id: UUID, id_: UUID) -> Row | None:
+    """One delivery, with its destination's name."""
     mine = (deliveries.c.school_id == school_id) & (deliveries.c.id == id_)
-    query = select(deliveries).where(mine)
-    return row_of(await tx.execute(query.with_for_update() if lock else query))
+    return row_of(await tx.execute(_named(deliveries).where(mine)))
+
+
+def _named(*what: Any) -> Select[Any]:
+    """Deliveries with the names of their destinations."""
+    its = and_(
+        destinations.c.school_id == deliveries.c.school_id,
+        destinations.c.id == deliveries.c.destination_id,
+    )
+    return select(*what, destinations.c.name.label("destination")).join(destinations, its)
 
 
 async def attempts_of(tx: Transaction, school_id: UUID, id_: UUID) -> Sequence[Row]:
