@@ -88,16 +88,13 @@ class TraceDesk:
         in_order = sorted(ready, key=lambda row: (row["next_at"], row["id"]))
         room = _room(place, await store.count_busy(tx, place["id"], now))
         again = now  # when there is room, and not sooner, it is claimed again
-        if place["rest_until"] is not None and place["rest_until"] > now:
-            room, again = 0, place["rest_until"]
-        if place["rate_per_s"] is not None and room > 0:
-            slot = max(place["next_slot_at"] or now, now)
-            if slot > now:
-                room, again = 0, slot
+        rest = rules.resting(place, now=now)
+        if rest is not None:
+            room, again = 0, rest
+        elif place["rate_per_s"] is not None and room > 0:
             room = min(room, max(1, int(place["rate_per_s"])), len(in_order))
-            if room > 0:
-                again = slot + timedelta(seconds=room / place["rate_per_s"])
-                await store.note_health(tx, place["id"], next_slot_at=again)
+            again = now + timedelta(seconds=room / place["rate_per_s"])
+            await store.note_health(tx, place["id"], next_slot_at=again)
         late = in_order[max(room, 0) :]
         return in_order[: max(room, 0)], [_verdict(row, "later", again) for row in late]
 

@@ -211,6 +211,19 @@ def consents(subscription: Mapping[str, Any], at: datetime) -> bool:
     )
 
 
+def resting(place: Mapping[str, Any], *, now: datetime) -> datetime | None:
+    """
+    Until when a destination is left alone by its breaker or its rate; None if it is not.
+
+    An instant farther away than any rest is of a clock that was ahead: nobody waits for it.
+    """
+    rate = place["rate_per_s"]
+    slot_s = 0.0 if rate is None else max(1.0, 1 / rate)
+    ends = ((place["rest_until"], BREAKER.most_s), (place["next_slot_at"], slot_s))
+    found = [at for at, most_s in ends if at and now < at <= now + timedelta(seconds=most_s)]
+    return max(found, default=None)
+
+
 @dataclass(frozen=True)
 class Stop:
     """Why a delivery does not leave now: its next state if it changes, else when to look again."""

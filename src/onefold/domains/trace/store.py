@@ -21,6 +21,7 @@ from sqlalchemy import (
     update,
 )
 
+from onefold.domains.trace import rules
 from onefold.domains.trace.tables import (
     attempts,
     deliveries,
@@ -149,11 +150,9 @@ async def usable(tx: Transaction, now: datetime) -> tuple[Sequence[Row], datetim
     )
     query = select(destinations, busy.label("busy")).where(destinations.c.state == "active")
     rows = rows_of(await tx.execute(query))
-    waits = [
-        max(filter(None, (row["rest_until"], row["next_slot_at"])), default=now) for row in rows
-    ]
-    ready = [row for row, until in zip(rows, waits, strict=True) if until <= now]
-    return ready, min((until for until in waits if until > now), default=None)
+    waits = [(row, rules.resting(row, now=now)) for row in rows]
+    ready = [row for row, until in waits if until is None]
+    return ready, min((until for _, until in waits if until is not None), default=None)
 
 
 async def destinations_of(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Row]:
