@@ -182,6 +182,7 @@ async def test_a_correction_can_say_that_something_is_unknown(
 async def test_a_destination_is_changed_over_http(admin: AsyncClient) -> None:
     """A key that is null is taken out; the rest stays, and the secrets are not told."""
     made = {"name": "t", "sink": "webhook", "config": {"url": "https://one.example/"}}
+    made["secrets"] = {"token": "t"}
     await admin.post(f"{P}/destinations", json=made | {"secrets": {"token": "hunter2"}})
     path = f"{P}/destinations/t"
 

@@ -12,6 +12,7 @@ from tests.support import another_server, new_school, rows
 from tests.support_trace import BUSY, HOUR, MINUTE, OK, Scripted, World, files, opening, trade
 
 from onefold.core.published import require
+from onefold.domains.trace.desk import TraceDesk
 from onefold.domains.trace.tables import deliveries, destinations
 from onefold.errors import IllegalTransition, InvalidInput
 from onefold.ports.desk import Route
@@ -500,6 +501,29 @@ async def test_a_destination_is_changed_and_keeps_its_state(world: World) -> Non
     assert (shown["id"], shown["state"], shown["secrets"]) == (made["id"], "paused", ["token"])
     assert shown["config"] == {"url": "https://two.example/"}
     assert (shown["concurrency"], shown["rate_per_s"], shown["delay_floor_s"]) == (9, None, 60)
+
+
+async def test_nothing_goes_where_a_destination_was_before_its_change(world: World) -> None:
+    """Changed between a courier's look and its attempt: it looks again before it sends."""
+    there = await world.destination()
+    await world.subscribe()
+    await world.closed()
+    world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
+    trace = world.onefold.trace
+    desk = TraceDesk(
+        trace.uow, random=world.random.randbytes, jitter=lambda: 0.5, watch=trace.watch
+    )
+    (route,), _ = await desk.routes(now=world.now)
+    await world.service.change(world.school.admin, "tracker", {"concurrency": 2})
+
+    begun, told = await desk.open(
+        route, [str((await world.only())["id"])], now=world.now, lease=MINUTE
+    )
+
+    assert (begun, [one.said for one in told]) == ([], ["later"])
+    assert (await world.only())["attempts"] == 0
+    assert await world.work_off() == {"delivered": 1}
+    assert len(there.got) == 1
 
 
 async def test_a_changed_destination_is_used_without_cutting_what_is_under_way(

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from standardwebhooks.webhooks import Webhook
+from tests.support import turn_of_the_loop
 from tests.support_receiver import receiving
 from tests.support_trace import bucket, files
 
@@ -217,6 +218,7 @@ def test_wrong_urls_make_no_destination(url: str) -> None:
         ({"url": "https://x/"}, {"token": "hunter2\r\nX: y"}),
         ({"url": "https://x/"}, {"signing": ["hunter2"]}),
         ({"url": "https://x/"}, {"tokens": "hunter2"}),
+        ({"url": "https://x/"}, {}),
         ({"url": "https://x/", "timeout_s": 31}, {"token": "hunter2"}),
     ],
 )
@@ -376,6 +378,28 @@ async def test_tradervue_is_asked_to_import_two_executions() -> None:
     assert said["allow_duplicates"] is False
     assert [(e["quantity"], e["price"]) for e in said["executions"]] == [(-0.5, 1.09), (0.5, 1.08)]
     assert there.got[1].headers["user-agent"] == "Onefold (ops@example.org)"
+
+
+async def test_tradervue_is_asked_for_one_import_at_a_time() -> None:
+    """Four deliveries at once are four imports in a row, and not one and three that are busy."""
+    under_way: list[int] = []
+    most: list[int] = []
+
+    async def ask(_host: str, _port: int) -> list[str]:
+        under_way.append(1)
+        most.append(len(under_way))
+        await turn_of_the_loop()
+        under_way.pop()
+        return ["127.0.0.1"]
+
+    async with receiving() as there:
+        config = {"contact": "ops", "url": there.url, "loopback": True}
+        one = TradervueSink(config, {"username": "ada", "password": "x"}, ask=ask)
+        told = await asyncio.gather(*(one.send(parcel(), now=NOW) for _ in range(4)))
+        await one.aclose()
+
+    assert [outcome.kind for outcome in told] == [Kind.DELIVERED] * 4
+    assert most == [1] * 4
 
 
 async def test_tradervue_needs_a_size() -> None:

@@ -6,6 +6,7 @@ records what it is told; it verifies nothing. Its documents are old: the double 
 follows them, and a live account should be tried with `onefold trace test` first.
 """
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,12 +16,13 @@ from typing import Any, Final
 import msgspec
 
 from onefold.adapters.sinks.address import Resolve, target
-from onefold.adapters.sinks.posting import Poster, classified
+from onefold.adapters.sinks.posting import Answer, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.core.published import Full
 from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.sink import Kind, Outcome, Parcel
 
+_TURN_S: Final = 10.0  # with a request of 30 s, within the courier's 45 s
 _URL: Final = "https://www.tradervue.com/api/v1/imports"
 
 
@@ -67,6 +69,7 @@ class TradervueSink:
         }
         to = target(self._config.url, loopback=self._config.loopback)
         self._poster = Poster(to, loopback=self._config.loopback, ask=ask)
+        self._turn = asyncio.Lock()
 
     async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
         """Ask for the import of this trade; what is there already is found by the receiver."""
@@ -79,12 +82,24 @@ class TradervueSink:
         if not isinstance(data, Full) or data.volume is None:
             return Outcome(Kind.HELD, "profile")
         body = msgspec.json.encode(_import(data, self._config.account_tag))
-        answer = await self._poster.request("POST", self._headers, body)
+        answer = await self._in_turn(body)
         if isinstance(answer, Outcome):
             return answer
         if answer.status == 424:  # another import is under way
             return Outcome(Kind.RETRY, "busy", 424)
         return classified(answer.status, answer.headers, now=now)
+
+    async def _in_turn(self, body: bytes) -> Answer | Outcome:
+        """One request at a time: two would only tell each other that the service is busy."""
+        try:
+            async with asyncio.timeout(_TURN_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            return Outcome(Kind.RETRY, "busy")
+        try:
+            return await self._poster.request("POST", self._headers, body)
+        finally:
+            self._turn.release()
 
     async def aclose(self) -> None:
         """Close the connections. Safe twice."""

@@ -113,6 +113,9 @@ def _fixed_headers(config: WebhookConfig, hidden: WebhookSecrets) -> dict[str, s
     name = config.token_header.lower()
     if not _HEADER.fullmatch(name) or name in _OURS or name.startswith(("content-", "webhook-")):
         raise InvalidInput([FieldProblem("config.token_header", "config", "is not for tokens")])
+    if not hidden.signing and hidden.token is None:
+        reason = "expected signing, token or both: a receiver could not tell who sends"
+        raise InvalidInput([FieldProblem("secrets", "config", reason)])
     if hidden.token is None:
         return {}
     if not _PRINTABLE.fullmatch(hidden.token):

@@ -52,14 +52,18 @@ class TraceDesk:
         self, route: Route, keys: Sequence[str], *, now: datetime, lease: timedelta
     ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
         async def work(tx: Transaction) -> tuple[Sequence[Sending], Sequence[Verdict]]:
-            return await self._open(tx, UUID(route.destination), keys, now, lease)
+            return await self._open(tx, route, keys, now, lease)
 
         return await in_transaction(self._uow, work)
 
     async def _open(
-        self, tx: Transaction, id_: UUID, keys: Sequence[str], now: datetime, lease: timedelta
+        self, tx: Transaction, route: Route, keys: Sequence[str], now: datetime, lease: timedelta
     ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+        id_ = UUID(route.destination)
         place = (await store.lock_destinations(tx, [id_])).get(id_)
+        if place is not None and place["version"] != route.version:
+            # Changed since the route was read: its sink would still go where it went before.
+            return [], [Verdict(key=key, said="later", again_at=now) for key in keys]
         rows = await store.load(tx, [UUID(key) for key in keys])
         verdicts = [Verdict(key=key, said="skipped") for key in keys if UUID(key) not in rows]
         ready, changes = [], []
