@@ -173,6 +173,37 @@ async def test_what_an_answer_means(world: World, outcome: Outcome, state: str, 
     assert ((await world.only())["state"], found["state"]) == (state, place)
 
 
+async def test_what_a_person_must_see_is_told_aloud(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given up, tripped, or a destination closed to us: an error each, of ids and codes alone."""
+    refused = Outcome(Kind.PERMANENT, "http_401", 401, toll=Toll.PAUSE)
+    await world.destination("refusing", sink=Scripted([refused]))
+    await world.destination("away", sink=Scripted([BUSY]))
+    for name in ("refusing", "away"):
+        await world.subscribe(name)
+    await world.closed(private={"name": "Ada"})
+    await world.work_off(MINUTE * 5)
+    told = {r.getMessage() for r in caplog.records if r.name == "onefold.trace"}
+    of = {row["destination"]: row["id"] for row in await world.deliveries()}
+
+    assert told == {
+        "destination refusing is paused: http_401",
+        f"delivery {of['refusing']} to refusing is dead: http_401",
+    }
+    caplog.clear()
+    await world.work_off(timedelta(days=8))  # before its next try it is too old
+    await world.subscribe("away", user="user-eve")
+    await world.closed(user_id="user-eve", instrument="EVE/USD", private={"name": "Eve"})
+    at = await world.work_off(MINUTE * 10)
+
+    (first, second) = [r.getMessage() for r in caplog.records if r.name == "onefold.trace"]
+    assert first == f"delivery {of['away']} to away is dead: age"
+    assert second.endswith("to away is held: tripwire")
+    assert at == {"held": 1}
+    assert "Eve" not in caplog.text
+
+
 async def test_what_is_not_seen_yet_is_looked_for_and_spends_nothing(world: World) -> None:
     """Hundreds of looks in days: no try is spent, no breaker opens; then dead, and says why."""
     looks = Scripted([Outcome(Kind.WAITING, "not_seen", 200, retry_after=MINUTE * 15)])

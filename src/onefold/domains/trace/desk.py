@@ -1,6 +1,7 @@
 """What a courier asks of trace: which attempts may begin, and what became of them."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,9 @@ from onefold.ports.desk import Route, Sending, Verdict
 from onefold.ports.sink import Kind, Outcome, Parcel, Toll
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
+
+# What a person must see: their own ids and codes alone, nothing of a record or a receiver.
+log = logging.getLogger("onefold.trace")
 
 Watch = Callable[[str, Row, Outcome, float], None]  # destination's name, delivery, outcome, seconds
 
@@ -51,13 +55,24 @@ class TraceDesk:
     async def open(
         self, route: Route, keys: Sequence[str], *, now: datetime, lease: timedelta
     ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
-        async def work(tx: Transaction) -> tuple[Sequence[Sending], Sequence[Verdict]]:
-            return await self._open(tx, route, keys, now, lease)
+        alarms: list[str] = []
 
-        return await in_transaction(self._uow, work)
+        async def work(tx: Transaction) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+            alarms.clear()
+            return await self._open(tx, route, keys, now, lease, alarms)
+
+        done = await in_transaction(self._uow, work)
+        _sound(alarms)
+        return done
 
     async def _open(
-        self, tx: Transaction, route: Route, keys: Sequence[str], now: datetime, lease: timedelta
+        self,
+        tx: Transaction,
+        route: Route,
+        keys: Sequence[str],
+        now: datetime,
+        lease: timedelta,
+        alarms: list[str],
     ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
         id_ = UUID(route.destination)
         place = (await store.lock_destinations(tx, [id_])).get(id_)
@@ -76,12 +91,15 @@ class TraceDesk:
             if stop.fact is not None:
                 state = advance(State(row["state"]), stop.fact).value
                 changes.append(_stopped(row, state, stop.reason))
+                alarms += _alarm(row | changes[-1], place)
         sendings: list[Sending] = []
         if place is not None and ready:
             ready, later = await self._admit(tx, place, ready, now)
             sendings, held = await self._begin(tx, place, ready, now, lease)
             verdicts += later + [_verdict(row, "held") for row, _ in held]
             changes += [_stopped(row, State.HELD.value, why) for row, why in held]
+            for row, why in held:
+                alarms += _alarm(row | {"state": State.HELD, "reason": why}, place)
         await store.change_deliveries(tx, changes)
         return sendings, verdicts
 
@@ -149,14 +167,17 @@ class TraceDesk:
         self, results: Sequence[tuple[Sending, Outcome, datetime]], *, now: datetime
     ) -> Sequence[Verdict]:
         told: list[tuple[str, Row, Outcome, float]] = []
+        alarms: list[str] = []
 
         async def work(tx: Transaction) -> Sequence[Verdict]:
             told.clear()
-            return await self._settle(tx, results, now, told)
+            alarms.clear()
+            return await self._settle(tx, results, now, told, alarms)
 
         verdicts = await in_transaction(self._uow, work)
         for one in told:  # after the commit: what is counted was recorded
             self._watch(*one)
+        _sound(alarms)
         return verdicts
 
     async def _settle(
@@ -165,6 +186,7 @@ class TraceDesk:
         results: Sequence[tuple[Sending, Outcome, datetime]],
         now: datetime,
         told: list[tuple[str, Row, Outcome, float]],
+        alarms: list[str],
     ) -> Sequence[Verdict]:
         # Destinations before deliveries, as in `open`: two couriers cannot deadlock.
         places = await store.lock_destinations(tx, {UUID(s.destination) for s, _, _ in results})
@@ -186,10 +208,29 @@ class TraceDesk:
             ended.append(_ending(row, outcome, now, seconds))
             verdicts.append(_told(row | changed, outcome))
             told.append((place["name"], row | changed, outcome, seconds))
-            places[place["id"]] = await _note(tx, place, outcome, now)
+            alarms += _alarm(row | changed, place)
+            noted = places[place["id"]] = await _note(tx, place, outcome, now)
+            if noted["state"] != place["state"]:
+                alarms.append(
+                    f"destination {place['name']} is {noted['state']}: {outcome.reason[:40]}"
+                )
         await store.change_deliveries(tx, changes)
         await tx.insert_new(attempts, ended)
         return verdicts
+
+
+def _alarm(row: Row, place: Row | None) -> list[str]:
+    """What a person must see of a delivery: that it was given up, or waits for their decision."""
+    waits = row["state"] == State.HELD and row["reason"] not in (*rules.BY_DESTINATION, "consent")
+    if row["state"] != State.DEAD and not waits:
+        return []
+    name = "a destination that is gone" if place is None else place["name"]
+    return [f"delivery {row['id']} to {name} is {State(row['state'])}: {row['reason']}"]
+
+
+def _sound(alarms: Sequence[str]) -> None:
+    for one in alarms:
+        log.error(one)
 
 
 def _route(row: Row) -> Route:
