@@ -11,7 +11,7 @@ from sqlalchemy import delete
 from tests.support import another_server, new_school, rows
 from tests.support_trace import BUSY, HOUR, MINUTE, OK, Scripted, World, files, opening, trade
 
-from onefold.core.published import require
+from onefold.core.published import PROFILES, require
 from onefold.domains.trace.desk import TraceDesk
 from onefold.domains.trace.tables import deliveries, destinations
 from onefold.errors import IllegalTransition, InvalidInput
@@ -433,6 +433,34 @@ async def test_a_consent_that_was_replaced_does_not_come_back(world: World) -> N
 
     assert there.got == []
     assert [row["state"] for row in await world.deliveries()] == ["cancelled"]
+
+
+async def test_a_stricter_consent_counts_for_what_waits(world: World) -> None:
+    """Fewer fields and a longer delay at once; more fields only for what closes afterwards."""
+    there = await world.destination(concurrency=10)
+    given = [("no_size", 300), ("result_only", 600), ("full", 60)]
+    for n, (profile, delay_s) in enumerate(given):
+        await world.subscribe(profile=profile, delay_s=delay_s)
+        await world.closed(entry_price=f"1.0{n}")
+        world.onefold.clock.advance(timedelta(seconds=1))  # type: ignore[attr-defined]
+
+    assert await world.work_off(MINUTE) == {"delivered": 1}
+    assert await world.work_off(MINUTE * 9 - timedelta(seconds=4)) == {}
+    assert await world.work_off(timedelta(seconds=2)) == {"delivered": 2}
+    shapes = [type(require(body)[1]) for body in there.bodies]
+    assert shapes == [PROFILES["full"], PROFILES["result_only"], PROFILES["result_only"]]
+
+
+async def test_what_was_attempted_keeps_its_bytes(world: World) -> None:
+    """A receiver may have them: another body under the same id would be another message."""
+    there = await world.destination(sink=Scripted([BUSY, OK]))
+    await world.subscribe(profile="full")
+    await world.closed()
+    await world.work_off(MINUTE * 5)
+    await world.subscribe(profile="result_only", delay_s=86_400)
+
+    assert await world.work_off(MINUTE) == {"delivered": 1}
+    assert len(set(there.bodies)) == 1
 
 
 async def test_what_may_have_been_received_cannot_be_recalled(world: World) -> None:

@@ -200,6 +200,14 @@ def leaves_at(
     return at if row["not_before"] is None else max(at, row["not_before"])
 
 
+_FROM_FEWEST: Final = ("result_only", "no_size", "full")
+
+
+def narrower(one: str, other: str) -> str:
+    """Of two profiles the one with fewer fields; each has all of the one before it."""
+    return min(one, other, key=_FROM_FEWEST.index)
+
+
 def consents(subscription: Mapping[str, Any], at: datetime) -> bool:
     """Whether *subscription* was on at that instant."""
     until = subscription["until"]

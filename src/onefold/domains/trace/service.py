@@ -549,7 +549,9 @@ class TraceService:
         """
         Record a user's consent that closed trades of theirs go to a destination from now on.
 
-        The same consent again is the same subscription.
+        The same consent again is the same subscription. What waits under an earlier one for the
+        same destination, and was never attempted, takes on whatever this one is stricter in:
+        fewer fields, a longer delay; never the reverse.
 
         Raises:
             NotFound: no such destination. InvalidInput: no such profile, or a wrong delay.
@@ -576,9 +578,12 @@ class TraceService:
                 "consent_version": consent_version,
                 "until": until,
             }
-            for known in await store.subscriptions_of(tx, caller.school_id, user_id):
+            earlier = await store.subscriptions_of(tx, caller.school_id, user_id)
+            for known in earlier:
                 if rules.consents(known, now) and wanted.items() <= known.items():
                     return known
+            ids = [r["id"] for r in earlier if r["destination_id"] == place["id"]]
+            await self._narrow(tx, caller.school_id, ids, wanted)
             row = wanted | {
                 "school_id": caller.school_id,
                 "id": new_event_id(now, self._random),
@@ -589,6 +594,33 @@ class TraceService:
             return row
 
         return await in_transaction(self._uow, work)
+
+    async def _narrow(
+        self, tx: Transaction, school_id: UUID, ids: Sequence[UUID], wanted: Row
+    ) -> None:
+        """Apply to what waits under earlier consents what the new one is stricter in."""
+        if not ids:
+            return
+        waiting = await store.of_subscriptions(tx, school_id, ids, waiting=True)
+        delay = timedelta(seconds=wanted["delay_s"])
+        changes = []
+        for row in waiting:
+            if row["attempts"] or row["body_sha256"] is not None:
+                continue  # the receiver may have it already: the same bytes, or none
+            least = row["created_at"] + delay
+            made = {
+                "id": row["id"],
+                "profile": rules.narrower(row["profile"], wanted["profile"]),
+                "not_before": max(row["not_before"], least),
+                "next_at": max(row["next_at"], least),
+                "first_due_at": max(row["first_due_at"], least),
+            }
+            if made.items() - row.items():
+                changes.append(made)
+        await store.change_deliveries(tx, changes)
+        by_id = {row["id"]: row for row in waiting}
+        moved = [by_id[change["id"]] | change for change in changes]
+        await arm(tx, [row for row in moved if row["state"] == State.PENDING])
 
     async def subscriptions(self, caller: Principal, user_id: str | None = None) -> Sequence[Row]:
         """The school's subscriptions, or one user's."""
