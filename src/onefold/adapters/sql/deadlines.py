@@ -117,12 +117,15 @@ class SqlDeadlines:
     async def _settle_whole(
         self, statement: TextClause, claimed: Sequence[Deadline], **more: Sequence[datetime]
     ) -> Sequence[bool]:
-        wanted = [(one.kind, one.key, one.fence) for one in claimed]
-        kinds, keys, fences = map(list, zip(*wanted, strict=True))
-        how = statement.bindparams(kinds=kinds, keys=keys, fences=fences, **more)
+        how = statement.bindparams(
+            kinds=[one.kind for one in claimed],
+            keys=[one.key for one in claimed],
+            fences=[one.fence for one in claimed],
+            **more,
+        )
         async with self._uow.begin() as tx:
-            held = {tuple(row) for row in await tx.execute(how)}
-        return [one in held for one in wanted]
+            lost = {number for (number,) in (await tx.execute(how)).all()}
+        return [number not in lost for number in range(1, len(claimed) + 1)]
 
     async def next_due(self, kinds: Collection[str]) -> Mapping[str, datetime]:
         found: dict[str, datetime] = {}

@@ -25,16 +25,25 @@ SET due_at = excluded.due_at, payload = excluded.payload, fence = d.fence + 1
 """).bindparams(_KINDS, _KEYS, _INSTANTS, bindparam("payloads", type_=ARRAY(Text)))
 
 # The new fence is above the one before, and above those of an earlier life of the key.
+#
+# Rows that are locked are found again by their place (`ctid`), and nothing is joined: a join
+# would be planned by statistics, which are late. Of a table of some ten thousand rows it read
+# all, once a batch, and of one said to be small it compared every row with every other. NOT IN
+# is a look-up in a hash. A row that was changed after the statement began is not at its place
+# for it, is not taken, and is claimed the next time.
 CLAIM = (
     text("""
-WITH ripe AS (
-    SELECT key, due_at FROM onefold_deadlines
+WITH ripe AS MATERIALIZED (
+    SELECT ctid AS place, key, due_at, payload, greatest(fence + 1, :least) AS fence
+    FROM onefold_deadlines
     WHERE kind = :kind AND due_at <= :now
     ORDER BY due_at, key LIMIT :most FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE onefold_deadlines AS d SET due_at = :until, fence = greatest(d.fence + 1, :least)
+    WHERE d.ctid = ANY (ARRAY(SELECT place FROM ripe)) RETURNING d.key
 )
-UPDATE onefold_deadlines AS d SET due_at = :until, fence = greatest(d.fence + 1, :least)
-FROM ripe WHERE d.kind = :kind AND d.key = ripe.key
-RETURNING d.key, ripe.due_at, d.payload, d.fence
+SELECT key, due_at, payload, fence FROM ripe
+WHERE (key NOT IN (SELECT key FROM taken)) IS NOT TRUE
 """)
     .bindparams(
         bindparam("kind", type_=String),
@@ -46,29 +55,44 @@ RETURNING d.key, ripe.due_at, d.payload, d.fence
     .columns(key=String, due_at=Instant, payload=Json, fence=BigInteger)
 )
 
-_HELD = """
-WITH held AS (
-    SELECT d.kind, d.key, d.fence{more}
-    FROM onefold_deadlines AS d
-    JOIN unnest(:kinds, :keys, :fences{given}) AS w (kind, key, fence{named})
-        ON d.kind = w.kind AND d.key = w.key AND d.fence = w.fence
-    ORDER BY d.kind, d.key FOR UPDATE OF d
+# Answers with the numbers, from 1, of those whose claim is lost: as a rule with nothing. The
+# LIMIT changes no row, and keeps each look-up one of the index.
+_SETTLE = """
+WITH wanted AS (
+    SELECT * FROM unnest(:kinds, :keys, :fences{arrays})
+        WITH ORDINALITY AS w (kind, key, fence{names}, number)
+    ORDER BY kind, key
+), held AS MATERIALIZED (
+    SELECT d.place, w.kind, w.key{values} FROM wanted AS w CROSS JOIN LATERAL (
+        SELECT ctid AS place FROM onefold_deadlines
+        WHERE kind = w.kind AND key = w.key AND fence = w.fence LIMIT 1 FOR UPDATE
+    ) AS d
+), settled AS (
+    {act}
 )
-"""
-
-_SAME = """
-WHERE d.kind = held.kind AND d.key = held.key RETURNING held.kind, held.key, held.fence
+SELECT number FROM wanted
+WHERE (kind, key, fence) NOT IN (SELECT kind, key, fence FROM settled)
 """
 
 COMPLETE = text(
-    _HELD.format(more="", given="", named="")  # noqa: S608 (our own names)
-    + "DELETE FROM onefold_deadlines AS d USING held"
-    + _SAME
+    _SETTLE.format(
+        arrays="",
+        names="",
+        values="",
+        act="""DELETE FROM onefold_deadlines AS d
+    WHERE d.ctid = ANY (ARRAY(SELECT place FROM held)) RETURNING d.kind, d.key, d.fence""",
+    )
 ).bindparams(_KINDS, _KEYS, _FENCES)
 
-# The fence rises, so that the claim given up cannot complete it any more.
+# The fence rises, so that the claim given up cannot complete it any more. Each row has an
+# instant of its own, so this one is joined: by the key, which reads no more than the table.
 POSTPONE = text(
-    _HELD.format(more=", w.due_at", given=", :instants", named=", due_at")  # noqa: S608 (as above)
-    + "UPDATE onefold_deadlines AS d SET due_at = held.due_at, fence = d.fence + 1 FROM held"
-    + _SAME
+    _SETTLE.format(
+        arrays=", :instants",
+        names=", due_at",
+        values=", w.due_at",
+        act="""UPDATE onefold_deadlines AS d SET due_at = held.due_at, fence = d.fence + 1
+    FROM held WHERE d.kind = held.kind AND d.key = held.key
+    RETURNING d.kind, d.key, d.fence - 1 AS fence""",
+    )
 ).bindparams(_KINDS, _KEYS, _FENCES, _INSTANTS)
