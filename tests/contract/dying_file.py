@@ -2,8 +2,8 @@
 A program that writes files by the file sink, and dies at each of its calls of the system.
 
 For each death a child is forked, which sends one parcel and is killed by SIGKILL before or
-after its n-th such call. Prints what each left, as a line of JSON. With `straight` the sink
-is a twin that writes straight to the file's place.
+after its n-th such call. Prints what each left, as a line of JSON. With `many` it sends three
+in one call; with `straight` the sink is a twin that writes straight to the file's place.
 """
 
 import asyncio
@@ -70,25 +70,27 @@ def _of_the_sink(frame: FrameType | None) -> bool:
     return False
 
 
-def send(kind: type[file.FileSink], home: Path) -> bool:
-    """Deliver the parcel by a sink of its own."""
+def send(kind: type[file.FileSink], home: Path, count: int = 1) -> bool:
+    """Deliver so many parcels in one call of a sink of its own."""
 
     async def sent() -> bool:
         sink = kind({"path": str(home)}, {})
-        outcome = await sink.send(parcel(), now=NOON)
-        return outcome.kind is Kind.DELIVERED
+        if count == 1:
+            return (await sink.send(parcel(), now=NOON)).kind is Kind.DELIVERED
+        outcomes = await sink.send_many([parcel(n) for n in range(count)], now=NOON)
+        return {one.kind for one in outcomes} == {Kind.DELIVERED}
 
     return asyncio.run(sent())
 
 
-def dies(kind: type[file.FileSink], home: Path, fatal: int) -> str:
+def dies(kind: type[file.FileSink], home: Path, fatal: int, count: int) -> str:
     """The name of the death of a child that sends; empty when it lived."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         deadly = Deadly(fatal, writing)
         threading.setprofile(deadly)  # the sink writes in a thread
-        os._exit(0 if send(kind, home) else 1)
+        os._exit(0 if send(kind, home, count) else 1)
     os.close(writing)
     with os.fdopen(reading) as told:
         name = told.read()
@@ -99,17 +101,17 @@ def dies(kind: type[file.FileSink], home: Path, fatal: int) -> str:
 
 def left(home: Path) -> list[str]:
     """What stands where readers look."""
-    return [one.read_text() for one in home.rglob("*.json")]
+    return sorted(one.read_text() for one in home.rglob("*.json"))
 
 
-def main(folder: Path, kind: type[file.FileSink]) -> None:
+def main(folder: Path, kind: type[file.FileSink], count: int) -> None:
     """Die everywhere, each time over a folder of its own."""
     fatal = 1
     while True:
         home = folder / str(fatal)
-        name = dies(kind, home, fatal)
+        name = dies(kind, home, fatal, count)
         after = left(home)
-        again = send(kind, home)
+        again = send(kind, home, count)
         print(json.dumps({"death": name, "left": after, "again": again, "then": left(home)}))  # noqa: T201 (a program)
         if not name:
             return
@@ -117,4 +119,8 @@ def main(folder: Path, kind: type[file.FileSink]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Straight if "straight" in sys.argv else file.FileSink)
+    main(
+        Path(sys.argv[1]),
+        Straight if "straight" in sys.argv else file.FileSink,
+        3 if "many" in sys.argv else 1,
+    )

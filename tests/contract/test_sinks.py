@@ -18,8 +18,10 @@ from moto.server import ThreadedMotoServer
 from tests.contract.receivers import HTTP, Bucket, Folder, Web, history, web
 
 from onefold.adapters.sinks import registry
-from onefold.ports.sink import SinkFactory
+from onefold.adapters.sinks.file import FileSink
+from onefold.ports.sink import Kind, SinkFactory
 from onefold.testing.contracts.sinks import (
+    NOON,
     Arrival,
     Receiver,
     SinkContract,
@@ -106,6 +108,37 @@ def test_a_process_killed_while_it_writes_leaves_no_torn_file(tmp_path: Path) ->
     assert len(deaths) > 25
     assert [one for one in deaths if one["left"] not in ([], whole)] == []
     assert [one for one in deaths if (one["again"], one["then"]) != (True, whole)] == []
+
+
+def test_a_process_killed_while_it_writes_many_leaves_no_torn_file(tmp_path: Path) -> None:
+    """Some of them, each whole; and one sync of the folder for all of them."""
+    whole = sorted(parcel(n).body.decode() + "\n" for n in range(3))
+
+    deaths = _died(tmp_path, "many")
+
+    assert [one for one in deaths if not set(one["left"]) <= set(whole)] == []
+    assert [one for one in deaths if (one["again"], one["then"]) != (True, whole)] == []
+    assert {len(one["left"]) for one in deaths} == {0, 1, 2, 3}
+    names = [one["death"] for one in deaths if one["death"].endswith("before")]
+    renamed = [n for n, name in enumerate(names) if name.startswith(("replace", "rename"))]
+    synced = [n for n, name in enumerate(names) if name.startswith("fsync")]
+    assert len(renamed) == 3
+    assert len([n for n in synced if n > renamed[0]]) == 3  # two files', and the folder's
+
+
+async def test_a_file_that_cannot_be_written_is_nothing_to_those_beside_it(tmp_path: Path) -> None:
+    """Something else has its name: it is tried again, and the others are there."""
+    sink, parcels = FileSink({"path": str(tmp_path)}, {}), [parcel(n) for n in range(3)]
+    day = tmp_path / "2026-01-15"
+    (day / f"{parcels[1].message_id}.json").mkdir(parents=True)
+
+    outcomes = await sink.send_many(parcels, now=NOON)
+    await sink.aclose()
+
+    kinds = [one.kind for one in outcomes]
+    assert kinds == [Kind.DELIVERED, Kind.RETRY, Kind.DELIVERED], outcomes
+    written = sorted(one.read_bytes() for one in day.iterdir() if one.is_file())
+    assert written == sorted(parcels[n].body + b"\n" for n in (0, 2))
 
 
 def test_a_sink_that_writes_to_the_files_place_is_caught(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -381,6 +381,64 @@ class ClosesOnce(Sink):
         self.closed = True
 
 
+class TakesMany(Sink):
+    """The correct one, of many in one call."""
+
+    most_at_once = 10
+
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+        return [await self.send(one, now=now) for one in parcels]
+
+
+class TellsOfThoseThatWentWell(TakesMany):
+    """Fewer outcomes than parcels: which is whose?"""
+
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+        every = await super().send_many(parcels, now=now)
+        return [one for one in every if one.kind is not Kind.HELD]
+
+
+class OneHoldsAll(TakesMany):
+    """What is wrong with one is held against all."""
+
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+        held = [found for one in parcels if isinstance(found := self.gate(one), Outcome)]
+        return held[:1] * len(parcels) or await super().send_many(parcels, now=now)
+
+
+class SendsByTheId(TakesMany):
+    """Sorted for its receiver, and so are the outcomes."""
+
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+        by_id = sorted(parcels, key=lambda one: one.message_id)
+        return await super().send_many(by_id, now=now)
+
+
+class RaisesInTheMiddle(TakesMany):
+    """The first has arrived, and then nobody is told of any."""
+
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+        outcomes = []
+        for one in parcels:
+            outcomes.append(await self.send(one, now=now))
+            if outcomes[-1].kind is Kind.RETRY:
+                raise ConnectionResetError
+        return outcomes
+
+
+class ManyAreWrittenInTwo(TakesMany):
+    """Whole alone; of many, half of each is there first."""
+
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+        halves = [Arrival(one.message_id, one.body[:50]) for one in parcels]
+        whole = self.box.playing is None and not any(self.gate(one) for one in parcels)
+        if whole:
+            self.box.took += halves
+            await asyncio.sleep(0)
+            self.box.took = [one for one in self.box.took if one not in halves]
+        return await super().send_many(parcels, now=now)
+
+
 _TOLD = {"test_no_outcome_tells_what_the_receiver_said", "test_no_secret_is_told"}
 _TRIED_TWICE = {
     "test_nobody_there_is_tried_again",
@@ -430,6 +488,12 @@ SINKS: Mapping[type[Sink], set[str]] = {
     TakesAnyOption: {"test_a_wrong_configuration_makes_no_sink"},
     QuotesTheConfiguration: {"test_a_wrong_configuration_makes_no_sink"},
     ClosesOnce: {"test_closing_is_harmless"},
+    TakesMany: set(),
+    TellsOfThoseThatWentWell: {"test_many_in_one_call_are_each_itself"},
+    OneHoldsAll: {"test_many_in_one_call_are_each_itself"},
+    SendsByTheId: {"test_many_in_one_call_are_each_itself"},
+    RaisesInTheMiddle: {"test_many_in_one_call_fare_as_one_does"},
+    ManyAreWrittenInTwo: {"test_many_given_up_anywhere_are_not_torn"},
 }
 
 

@@ -1,6 +1,6 @@
 """Where deliveries go: one outside destination, and what it answered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -84,6 +84,33 @@ class Sink(Protocol):
     async def aclose(self) -> None:
         """Let go of connections. Safe twice."""
         ...
+
+
+class SinkOfMany(Sink, Protocol):
+    """
+    A sink that also takes many parcels in one call. Optional, and declared by `most_at_once`.
+
+    Attributes:
+        most_at_once: Parcels of one call, at most; 1 or less is as if it were not declared.
+    """
+
+    most_at_once: int
+
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+        """
+        Deliver each of *parcels*: as many outcomes, in their order, as if each came alone.
+
+        What is wrong with one is its own outcome and changes nothing for the others; nothing
+        is raised. Takes at most the timeout of one `send`. Called with two parcels or more, no
+        two of one id. First attempts only come so: what this call did not settle, because it
+        broke or its process died, comes alone the next time, by `send`, under the same id.
+        """
+        ...
+
+
+def most_at_once(sink: Sink) -> int:
+    """How many parcels *sink* takes in one call; 1 where it declares nothing."""
+    return max(1, getattr(sink, "most_at_once", 1))
 
 
 class SinkFactory(Protocol):

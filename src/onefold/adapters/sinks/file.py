@@ -36,7 +36,7 @@ class FileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class FileSink:
     """
-    See `ports.sink.Sink`. The only files it makes are its own, readable by its user alone.
+    See `ports.sink.SinkOfMany`. The only files it makes are its own, readable by its user alone.
 
     Args:
         config: `path`, a folder.
@@ -44,6 +44,8 @@ class FileSink:
         folder: Below which *path* must be, and is named from; made when it is missing. Without
             one, *path* is a whole path: for those who make a sink in code of their own.
     """
+
+    most_at_once = 100  # at 10 ms for a file's sync, a second
 
     def __init__(
         self,
@@ -71,29 +73,66 @@ class FileSink:
 
     async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
         """Write the delivery's file; the same one again changes nothing."""
-        refused = opened(parcel)
-        if isinstance(refused, Outcome):
-            return refused
-        if not _ID.fullmatch(parcel.message_id):
-            return Outcome(Kind.PERMANENT, "name")
-        day = parcel.occurred_at.astimezone(UTC).date().isoformat()
-        # Of a path that an id decides nothing but a name may come.
-        name = f"{parcel.message_id}.json"
-        try:
-            await self._threads.run(self._write, day, name, parcel.body + b"\n")
-        except TimeoutError:
-            return Outcome(Kind.RETRY, "timeout")
-        except OSError as error:
-            return Outcome(Kind.RETRY, f"os_{error.errno}")
-        return Outcome(Kind.DELIVERED, "written", remote_ref=f"{day}/{name}")
+        (outcome,) = await self.send_many([parcel], now=now)
+        return outcome
 
-    def _write(self, day: str, name: str, body: bytes) -> None:
-        with _folder(self._base, (*self._below, day)) as folder:
-            write_whole(folder, name, body)
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+        """Write each delivery's file, and sync each day's folder once for all of its files."""
+        del now
+        refused = {n: why for n, one in enumerate(parcels) if (why := _refusal(one)) is not None}
+        days: dict[str, list[tuple[int, str, bytes]]] = {}
+        for number, one in enumerate(parcels):
+            if number not in refused:
+                day = one.occurred_at.astimezone(UTC).date().isoformat()
+                # Of a path that an id decides nothing but a name may come.
+                file = number, f"{one.message_id}.json", one.body + b"\n"
+                days.setdefault(day, []).append(file)
+        try:
+            written = await self._threads.run(self._write, days) if days else {}
+        except TimeoutError:
+            written = {}
+        late = Outcome(Kind.RETRY, "timeout")
+        return [refused.get(n) or written.get(n, late) for n in range(len(parcels))]
+
+    def _write(self, days: Mapping[str, Sequence[tuple[int, str, bytes]]]) -> dict[int, Outcome]:
+        """What became of each file, by its number."""
+        outcomes: dict[int, Outcome] = {}
+        for day, files in days.items():
+            try:
+                with _folder(self._base, (*self._below, day)) as folder:
+                    outcomes |= _written(folder, day, files)
+            except OSError as error:  # what is in the folder is not known to outlast a power cut
+                outcomes |= {number: _failed(error) for number, _, _ in files}
+        return outcomes
 
     async def aclose(self) -> None:
         """Let go of its threads. Safe twice."""
         self._threads.close()
+
+
+def _refusal(parcel: Parcel) -> Outcome | None:
+    found = opened(parcel)
+    if isinstance(found, Outcome):
+        return found
+    return None if _ID.fullmatch(parcel.message_id) else Outcome(Kind.PERMANENT, "name")
+
+
+def _failed(error: OSError) -> Outcome:
+    return Outcome(Kind.RETRY, f"os_{error.errno}")
+
+
+def _written(folder: int, day: str, files: Sequence[tuple[int, str, bytes]]) -> dict[int, Outcome]:
+    """Put *files* into an open folder; one that fails is its own affair."""
+    outcomes: dict[int, Outcome] = {}
+    for number, name, body in files:
+        try:
+            _put(folder, name, body)
+        except OSError as error:
+            outcomes[number] = _failed(error)
+        else:
+            outcomes[number] = Outcome(Kind.DELIVERED, "written", remote_ref=f"{day}/{name}")
+    os.fsync(folder)
+    return outcomes
 
 
 def _refused(reason: str) -> InvalidInput:
@@ -147,6 +186,12 @@ def _made(base: Path) -> None:
 
 def write_whole(folder: int, name: str, body: bytes) -> None:
     """Put *body* into an open folder: all of it or nothing, and still there after a power cut."""
+    _put(folder, name, body)
+    os.fsync(folder)
+
+
+def _put(folder: int, name: str, body: bytes) -> None:
+    """The same, until a power cut: whoever calls syncs the folder."""
     temporary = f".{secrets_.token_hex(8)}{_PART}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     handle = os.open(temporary, flags, 0o600, dir_fd=folder)
@@ -160,7 +205,6 @@ def write_whole(folder: int, name: str, body: bytes) -> None:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=folder)
         raise
-    os.fsync(folder)
 
 
 def compact(home: Path, *, now: datetime) -> dict[str, int]:

@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 from onefold.core.ids import derived_id
 from onefold.core.published import MAX_BODY_BYTES, Full, NoSize, ResultOnly, encode
 from onefold.errors import InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel, Sink, SinkFactory, Toll
+from onefold.ports.sink import Kind, Outcome, Parcel, Sink, SinkFactory, Toll, most_at_once
 
 __all__ = ["Arrival", "Receiver", "SinkContract", "SinkFeatures", "Trouble", "parcel"]
 
@@ -180,6 +180,19 @@ class SinkContract:
         async with asyncio.timeout(self.patience_s):
             return await sink.send(one, now=NOON)
 
+    async def _send_many(
+        self, receiver: Receiver, parcels: Sequence[Parcel]
+    ) -> Sequence[Outcome] | None:
+        """Send all in one call; None: the sink takes one at a time."""
+        sink = _made(receiver)
+        try:
+            if most_at_once(sink) < len(parcels):
+                return None
+            async with asyncio.timeout(self.patience_s):
+                return await sink.send_many(parcels, now=NOON)  # type: ignore[attr-defined,no-any-return]
+        finally:
+            await sink.aclose()
+
     async def _troubles(self) -> list[Trouble | None]:
         """None, and those that are declared."""
         async with self.fresh() as receiver:
@@ -290,6 +303,65 @@ class SinkContract:
 
             assert [one.kind for one in outcomes] == [Kind.DELIVERED] * 12, outcomes
             _whole(receiver, await receiver.arrived(), parcels)
+
+    # -- many in one call, where the sink declares `most_at_once` -----------------------------
+
+    async def test_many_in_one_call_are_each_itself(self) -> None:
+        """As many outcomes, in their order; what is wrong with one is nothing to the others."""
+        async with self.fresh() as receiver:
+            good = [_any(receiver, number) for number in range(5)]
+            bad = _with(_any(receiver, 5), b"{}")
+            parcels = [*good[:2], bad, *good[2:]]
+
+            outcomes = await self._send_many(receiver, parcels)
+
+            if outcomes is None:
+                return  # declared: one at a time
+            kinds = [Kind.HELD if one is bad else Kind.DELIVERED for one in parcels]
+            assert [one.kind for one in outcomes] == kinds, outcomes
+            _whole(receiver, await receiver.arrived(), good)
+
+    async def test_many_in_one_call_fare_as_one_does(self) -> None:
+        """Whatever the receiver does: an outcome each, nothing raised, and then delivered."""
+        for trouble in await self._troubles():
+            async with self.fresh() as receiver:
+                parcels = [_any(receiver, number) for number in range(3)]
+                await receiver.trouble(trouble)
+                outcomes = await self._send_many(receiver, parcels)
+                if outcomes is None:
+                    return  # declared: one at a time
+                meaning = (Kind.DELIVERED, Toll.NONE) if trouble is None else _MEANING[trouble]
+                assert [(one.kind, one.toll) for one in outcomes] == [meaning] * 3, outcomes
+
+                await receiver.trouble(None)
+                again = [_any(receiver, number, attempt=2) for number in range(3)]
+                after = await self._send(receiver, *again)
+                assert [one.kind for one in after] == [Kind.DELIVERED] * 3, after
+                _whole(receiver, await receiver.arrived(), parcels)
+
+    async def test_many_given_up_anywhere_are_not_torn(self) -> None:
+        """Each is there whole or not at all, and one after the other they are delivered."""
+        for step in range(1, _LAST_STEP):
+            async with self.fresh() as receiver:
+                parcels = [_any(receiver, number) for number in range(3)]
+                sink = _made(receiver)
+                try:
+                    if most_at_once(sink) < len(parcels):
+                        return  # declared: one at a time
+                    many = sink.send_many(parcels, now=NOON)  # type: ignore[attr-defined]
+                    survived = await _given_up(many, at=step)
+                finally:
+                    await sink.aclose()
+                _whole(receiver, await receiver.arrived(), parcels, some=True)
+
+                again = [_any(receiver, number, attempt=2) for number in range(3)]
+                outcomes = await self._send(receiver, *again)
+
+                assert [one.kind for one in outcomes] == [Kind.DELIVERED] * 3, f"after step {step}"
+                _whole(receiver, await receiver.arrived(), parcels)
+            if survived:
+                return
+        raise AssertionError(f"a call that takes more than {_LAST_STEP} steps")
 
     # -- what answers mean -----------------------------------------------------------------
 
