@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +27,7 @@ from onefold.domains.directory.rules import Principal
 from onefold.domains.trace.desk import TraceDesk
 from onefold.domains.trace.service import TraceService
 from onefold.engine.courier import Courier
-from onefold.ports.sink import Kind, Outcome, Parcel, Sink
+from onefold.ports.sink import Kind, Outcome, Parcel, Sink, most_at_once
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
@@ -47,10 +48,15 @@ class _Deadly:
 
     def __init__(self, inner: Sink, reaper: Reaper) -> None:
         self._inner, self._mortal = inner, Mortal(inner, reaper, "sink")
+        self.most_at_once = most_at_once(inner)
 
     async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
         outcome: Outcome = await self._mortal.send(parcel, now=now)
         return outcome
+
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+        outcomes: Sequence[Outcome] = await self._mortal.send_many(parcels, now=now)
+        return outcomes
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -59,14 +65,18 @@ class _Deadly:
 class _SettlesFirst(Courier):
     """Twin: writes the receipt, and then sends."""
 
-    async def _deliver(self, sink: Sink, sending: Any, deadline: Any) -> None:
-        received = Outcome(Kind.DELIVERED, "ok", 200)
-        await self._settle_all([(sending, received, self._clock.now(), deadline)])
-        await sink.send(sending.parcel, now=self._clock.now())
+    async def _deliver(self, sink: Sink, sendings: Any, claimed: Any, until: Any) -> None:
+        received, now = Outcome(Kind.DELIVERED, "ok", 200), self._clock.now()
+        await self._settle_all([[(one, received, now, claimed[one.key]) for one in sendings]])
+        for one in sendings:
+            await sink.send(one.parcel, now=now)
 
 
 class _NamesAnew(_Deadly):
     """Twin: every attempt is a message of its own to the receiver."""
+
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+        return [await self.send(one, now=now) for one in parcels]
 
     async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
         other = UUID(int=UUID(parcel.message_id).int ^ parcel.attempt)

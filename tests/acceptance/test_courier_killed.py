@@ -216,7 +216,11 @@ async def world(
 
 
 class Steps:
-    """One trade a death, on a clock that is moved: from the close to the receipt."""
+    """
+    Two trades a death, on a clock that is moved: from the close to the receipt.
+
+    Two, so that the folder takes them in one call; the web hook takes each alone.
+    """
 
     def __init__(self, at: World) -> None:
         self._world, self._clock = at, ManualClock()
@@ -232,8 +236,8 @@ class Steps:
         return self._given[-1]
 
     async def one(self, **how: Any) -> list[str] | None:
-        """A courier for a trade and for what others left; the boundaries it passed, or None."""
-        return await self._run([self._close()], **how)
+        """A courier for two trades and for what others left; the boundaries it passed, or None."""
+        return await self._run([self._close(), self._close()], **how)
 
     async def over(self, **how: Any) -> None:
         """Every close is said again, as by one who got no answer; then a courier that lives."""
@@ -250,8 +254,9 @@ def _named(passed: Sequence[str]) -> list[str]:
     calls = ("deadlines.", "desk.open", "desk.settle", "sink.")
     steps = [one for one in passed if one.startswith(calls) and "#1:" in one]
     commits = [one for one in passed if one.endswith(".commit:before")]
-    looks = [one for one in steps if one.startswith("deadlines.next_due")]
-    return [*(one for one in steps if one not in looks), "transaction#1.commit:after", *commits[:5]]
+    # A look changes nothing; what is postponed on a busy machine may not be when it dies.
+    other = [one for one in steps if one.startswith(("deadlines.next_due", "deadlines.postpone"))]
+    return [*(one for one in steps if one not in other), "transaction#1.commit:after", *commits[:5]]
 
 
 async def test_killed_at_every_step_nothing_is_lost_or_doubled(
@@ -270,7 +275,9 @@ async def test_killed_at_every_step_nothing_is_lost_or_doubled(
     tell(f"killed at {', '.join(deaths)}")
     assert flaws == []
     assert at.couriers.killed == len(deaths) >= 18
-    for step in ("deadlines.claim", "desk.open", "sink.send", "desk.settle", "deadlines.complete"):
+    for step in ("deadlines.claim", "desk.open", "desk.settle", "deadlines.complete"):
+        assert {f"{step}#1:before", f"{step}#1:after"} <= set(deaths)
+    for step in ("sink.send", "sink.send_many"):
         assert {f"{step}#1:before", f"{step}#1:after"} <= set(deaths)
 
 

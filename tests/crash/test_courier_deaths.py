@@ -24,7 +24,6 @@ from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
 from onefold.wiring import Installation, build
 
 pytestmark = pytest.mark.timeout(120)
-TRADE = derived_id("crash", "trade")
 
 
 class _Deadly:
@@ -38,6 +37,15 @@ class _Deadly:
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class _DeadlyOfMany(_Deadly):
+    """The same, of many in one call: before each of them and after it."""
+
+    most_at_once = 10
+
+    async def send_many(self, parcels: Any, *, now: Any) -> Any:
+        return [await self.send(one, now=now) for one in parcels]
 
 
 class _OneAtATime(Courier):
@@ -58,15 +66,20 @@ class _OneAtATime(Courier):
 class _SettlesFirst(_OneAtATime):
     """Twin: records that it was received before it is sent."""
 
-    async def _deliver(self, sink: Any, sending: Any, deadline: Any) -> None:
-        await self._settle_all([(sending, OK, self._clock.now(), deadline)])
-        await sink.send(sending.parcel, now=self._clock.now())
+    async def _deliver(self, sink: Any, sendings: Any, claimed: Any, until: Any) -> None:
+        now = self._clock.now()
+        await self._settle_all([[(one, OK, now, claimed[one.key]) for one in sendings]])
+        for one in sendings:
+            await sink.send(one.parcel, now=now)
 
 
 class Deaths:
-    """One trade on its way to one destination, over a database of its own."""
+    """Trades on their way to one destination, over a database of its own."""
 
-    def __init__(self, template: Path, home: Path, build_: type[Courier]) -> None:
+    def __init__(
+        self, template: Path, home: Path, build_: type[Courier], *, trades: int = 1
+    ) -> None:
+        self._ids = [derived_id("crash", str(n)) for n in range(trades)]
         shutil.copy(template, home)
         self._home, self._build = home, build_
         self.clock, self.sink = ManualClock(), Scripted()
@@ -93,12 +106,12 @@ class Deaths:
             uow, clock=self.clock, random=onefold.trace.random, make=registry.make
         )
         given = trade(ManualClock().now())
-        await service.record(self.school.service, given, trade_id=TRADE)
+        await service.record_many(self.school.service, [(id_, given) for id_ in self._ids])
         self.clock.advance(timedelta(minutes=6))  # due, and any lease of a dead process over
         desk = TraceDesk(
             uow, random=onefold.trace.random, jitter=lambda: 0.5, watch=lambda *_: None
         )
-        deadly = _Deadly(self.sink, reaper)
+        deadly = (_Deadly if len(self._ids) == 1 else _DeadlyOfMany)(self.sink, reaper)
         courier = self._build(
             SqlDeadlines(uow), desk, lambda _: deadly, clock=self.clock, lease=timedelta(minutes=1)
         )
@@ -112,13 +125,17 @@ class Deaths:
             Settings(database_url=SecretStr(f"sqlite:///{self._home}")), clock=self.clock
         )
         try:
-            found = await World(onefold, self.school).only()
+            every = await World(onefold, self.school).deliveries()
         finally:
             await onefold.aclose()
-        assert found["state"] == "delivered", f"is {found['state']}"
-        assert 1 <= len(self.sink.got) <= 2, f"received {len(self.sink.got)} times"
-        assert len(set(self.sink.ids)) == len(set(self.sink.bodies)) == 1, "doubled"
-        assert all(at >= found["not_before"] for at, _ in self.sink.got), "early"
+        assert len(every) == len(self._ids), f"{len(every)} deliveries"
+        assert set(self.sink.ids) == {str(row["id"]) for row in every}, "lost, or doubled"
+        for found in every:
+            got = [(at, one) for at, one in self.sink.got if one.message_id == str(found["id"])]
+            assert found["state"] == "delivered", f"is {found['state']}"
+            assert 1 <= len(got) <= 2, f"received {len(got)} times"
+            assert len({one.body for _, one in got}) == 1, "doubled"
+            assert all(at >= found["not_before"] for at, _ in got), "early"
 
     def scenario(self) -> Scenario:
         """This world, to be explored."""
@@ -138,6 +155,24 @@ async def test_no_death_of_a_courier_loses_or_doubles(
     assert found.broken == {}
     assert {"sink.send#1:before", "sink.send#1:after"} <= set(found.deaths)
     assert len(found.deaths) >= 30
+
+
+async def test_no_death_among_many_in_one_call_loses_or_doubles(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    """Two go to the sink in one call; who dies between them repeats, and nothing else."""
+    numbers = iter(range(1000))
+
+    def world() -> Scenario:
+        home = tmp_path / f"{next(numbers)}.db"
+        return Deaths(sqlite_template, home, _OneAtATime, trades=2).scenario()
+
+    found = await explore(world)
+
+    assert found.broken == {}
+    assert {f"sink.send#{n}:{at}" for n in (1, 2) for at in ("before", "after")} <= set(
+        found.deaths
+    )
 
 
 async def test_a_courier_that_settles_first_is_caught(

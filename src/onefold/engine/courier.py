@@ -10,7 +10,7 @@ that one that stalls takes nothing from another. Any number of couriers work sid
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from onefold.core.clock import Clock
@@ -18,15 +18,16 @@ from onefold.engine.together import Together
 from onefold.errors import OnefoldError
 from onefold.ports.deadlines import Deadline, Deadlines
 from onefold.ports.desk import Desk, Route, Sending, Verdict
-from onefold.ports.sink import Kind, Outcome, Sink
+from onefold.ports.sink import Kind, Outcome, Sink, most_at_once
 
 log = logging.getLogger("onefold.courier")
 
 LEASE = timedelta(seconds=60)  # a sink's total timeout of 30 s and as much again
-_OF_LEASE = 0.75  # the rest is for the receipt
+_OF_LEASE = 0.75  # from the claim on; the rest is for the receipt
 POLL_S = 0.5  # what others arm is seen after this at the latest
 
 MakeSink = Callable[[Route], Sink]
+Ended = tuple[Sending, Outcome, datetime, Deadline]  # an attempt, and when it began
 
 
 class Courier:
@@ -55,11 +56,12 @@ class Courier:
         self._deadlines, self._desk, self._make = deadlines, desk, make
         self._clock, self._lease, self._batch = clock, lease, batch
         self._sinks: dict[str, tuple[int, Sink]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], int] = {}  # how many deliveries each has
         self._retiring: set[asyncio.Task[None]] = set()
         self._told: dict[str, int] = {}  # versions that make no sink, so that each is told once
-        self._settle = Together(self._settle_all)
+        self._settle = Together(self._settle_all, at_most=batch, weigh=len)
         self._next: datetime | None = None
+        self._more: dict[str, datetime] = {}  # kinds of which more is probably due, and since when
         self.said: Counter[str] = Counter()
         self.ended: Callable[[], None] = _nothing  # called when an attempt has ended
 
@@ -72,7 +74,7 @@ class Courier:
         """
         now = self._clock.now()
         routes, self._next = await self._desk.routes(now=now)
-        due = await self._deadlines.next_due([route.kind for route in routes])
+        due = await self._due([route.kind for route in routes])
         self._next = min(
             (at for at in (self._next, *due.values()) if at and at > now), default=None
         )
@@ -84,6 +86,17 @@ class Courier:
             if most > 0:
                 began += await self._begin(route, most)
         return began > 0
+
+    async def _due(self, kinds: Collection[str]) -> Mapping[str, datetime]:
+        """
+        When each of *kinds* is next due.
+
+        Not asked for again where the last claim took all it was allowed: what is left, if
+        anything is, was not due before it. A claim that takes less ends that.
+        """
+        known = {kind: self._more[kind] for kind in kinds if kind in self._more}
+        unknown = [kind for kind in kinds if kind not in known]
+        return {**known, **(await self._deadlines.next_due(unknown) if unknown else {})}
 
     def pause_s(self) -> float:
         """How long nothing can be begun that is known of: up to the next due instant."""
@@ -101,7 +114,7 @@ class Courier:
                     break
                 await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             if limit is not None:
-                left = limit - (self.said - before).total() - len(self._tasks)
+                left = limit - (self.said - before).total() - sum(self._tasks.values())
         await self.settled()
         return self.said - before
 
@@ -129,20 +142,25 @@ class Courier:
             return 0
         now = self._clock.now()
         claimed = await self._deadlines.claim(route.kind, now=now, lease=self._lease, limit=most)
+        if len(claimed) == most:
+            self._more[route.kind] = claimed[-1].due_at
+        elif self._more.pop(route.kind, None) is not None:
+            self._next = now  # when it is next due is not known: look again at once
         if not claimed:
             return 0
         keys = [one.key for one in claimed]
         begun, verdicts = await self._desk.open(route, keys, now=now, lease=self._lease)
         by_key = {one.key: one for one in claimed}
         await self._follow([(by_key[verdict.key], verdict) for verdict in verdicts])
-        for sending in begun:
-            task = asyncio.create_task(self._deliver(sink, sending, by_key[sending.key]))
-            self._tasks.add(task)
+        until = now + self._lease * _OF_LEASE
+        for some in _parted(begun, most_at_once(sink)):
+            task = asyncio.create_task(self._deliver(sink, some, by_key, until))
+            self._tasks[task] = len(some)
             task.add_done_callback(self._over)
         return len(claimed)
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task)
         if not task.cancelled() and task.exception() is not None:
             # Its lease ends by itself, and it is tried again.
             log.error("an attempt was not settled: %s", type(task.exception()).__name__)
@@ -178,26 +196,33 @@ class Courier:
         except Exception as error:
             log.error("a sink was not closed: %s", type(error).__name__)  # noqa: TRY400
 
-    async def _deliver(self, sink: Sink, sending: Sending, deadline: Deadline) -> None:
+    async def _deliver(
+        self,
+        sink: Sink,
+        sendings: Sequence[Sending],
+        claimed: Mapping[str, Deadline],
+        until: datetime,
+    ) -> None:
         began = self._clock.now()
+        outcomes = await _sent(sink, sendings, began, until)
+        ended = [
+            (sending, outcome, began, claimed[sending.key])
+            for sending, outcome in zip(sendings, outcomes, strict=True)
+        ]
         try:
-            # A sink has its own timeout; one that forgets it must not outlive its lease.
-            async with asyncio.timeout(self._lease.total_seconds() * _OF_LEASE):
-                outcome = await sink.send(sending.parcel, now=began)
-        except TimeoutError:
-            outcome = Outcome(Kind.RETRY, "timeout")
-        except Exception as error:  # a bug of a sink costs an attempt, and nothing else
-            # Its text is not told: it may hold a URL with its secret, or what was sent.
-            log.error("a sink failed with %s", type(error).__name__)  # noqa: TRY400
-            outcome = Outcome(Kind.RETRY, "sink_error")
-        await self._settle((sending, outcome, began, deadline))
+            await self._settle(ended)
+        except OnefoldError:
+            raise
+        except Exception:  # a bug, and told: alone only the culprit is not settled
+            if len(ended) == 1:
+                raise
+            await asyncio.gather(*(self._settle([one]) for one in ended), return_exceptions=True)
 
-    async def _settle_all(
-        self, orders: Sequence[tuple[Sending, Outcome, datetime, Deadline]]
-    ) -> Sequence[None]:
-        results = [(sending, outcome, began) for sending, outcome, began, _ in orders]
+    async def _settle_all(self, orders: Sequence[Sequence[Ended]]) -> Sequence[None]:
+        ended = [one for order in orders for one in order]
+        results = [(sending, outcome, began) for sending, outcome, began, _ in ended]
         verdicts = await self._desk.settle(results, now=self._clock.now())
-        claimed = {deadline.key: deadline for *_, deadline in orders}
+        claimed = {deadline.key: deadline for *_, deadline in ended}
         await self._follow([(claimed[verdict.key], verdict) for verdict in verdicts])
         return [None] * len(orders)
 
@@ -209,9 +234,52 @@ class Courier:
         """
         over = [deadline for deadline, verdict in verdicts if verdict.again_at is None]
         later = [(deadline, v.again_at) for deadline, v in verdicts if v.again_at is not None]
-        await self._deadlines.complete(over)
-        await self._deadlines.postpone(later)
+        if over:
+            await self._deadlines.complete(over)
+        if later:
+            await self._deadlines.postpone(later)
         self.said.update(verdict.said for _, verdict in verdicts)
+
+
+def _parted(sendings: Sequence[Sending], most: int) -> Iterator[Sequence[Sending]]:
+    """
+    What goes to the sink in one call: first attempts together, at most *most*, others alone.
+
+    A parcel that breaks a call, or the process, breaks it for those beside it too: it costs
+    them this attempt, and never a second one.
+    """
+    together = [one for one in sendings if one.parcel.attempt == 1] if most > 1 else []
+    yield from (together[n : n + most] for n in range(0, len(together), most or 1))
+    alone = [one for one in sendings if one.parcel.attempt > 1] if most > 1 else sendings
+    yield from ([one] for one in alone)
+
+
+async def _sent(
+    sink: Sink, sendings: Sequence[Sending], now: datetime, until: datetime
+) -> Sequence[Outcome]:
+    """What became of each, by *until* at the latest; a bug of a sink is an outcome too."""
+    left_s = (until - now).total_seconds()
+    parcels = [one.parcel for one in sendings]
+    why = "sink_error"
+    if left_s <= 0:  # opening it took so long that it could outlive its lease: nothing is sent
+        return [Outcome(Kind.RETRY, "late")] * len(parcels)
+    try:
+        # A sink has its own timeout; one that forgets it must not outlive its lease.
+        async with asyncio.timeout(left_s):
+            if len(parcels) > 1:
+                outcomes = await sink.send_many(parcels, now=now)  # type: ignore[attr-defined]
+            else:
+                outcomes = [await sink.send(parcels[0], now=now)]
+        wrong = [one for one in outcomes if not isinstance(one, Outcome)]
+        if not wrong and len(outcomes) == len(parcels):
+            return list(outcomes)
+        log.error("a sink gave %d outcomes for %d parcels", len(outcomes), len(parcels))
+    except TimeoutError:
+        why = "timeout"
+    except Exception as error:  # a bug of a sink costs an attempt, and nothing else
+        # Its text is not told: it may hold a URL with its secret, or what was sent.
+        log.error("a sink failed with %s", type(error).__name__)  # noqa: TRY400
+    return [Outcome(Kind.RETRY, why)] * len(parcels)
 
 
 def _nothing() -> None:

@@ -28,7 +28,8 @@ class Together(Generic[Order, Result]):
     Args:
         carry_out: Carries out orders in one transaction and returns as many outcomes; an
             outcome that is an error is raised to its caller alone.
-        at_most: Orders of one round.
+        at_most: What the orders of one round weigh together; a heavier one is a round alone.
+        weigh: What one order weighs.
     """
 
     def __init__(
@@ -36,8 +37,9 @@ class Together(Generic[Order, Result]):
         carry_out: Callable[[Sequence[Order]], Awaitable[Sequence[Result | OnefoldError]]],
         *,
         at_most: int = 256,
+        weigh: Callable[[Order], int] = lambda _: 1,
     ) -> None:
-        self._carry_out, self._at_most = carry_out, at_most
+        self._carry_out, self._at_most, self._weigh = carry_out, at_most, weigh
         self._line: deque[tuple[Order, asyncio.Future[Result]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -59,8 +61,10 @@ class Together(Generic[Order, Result]):
 
     async def _serve(self) -> None:
         while self._line:
-            count = min(len(self._line), self._at_most)
-            taken = [self._line.popleft() for _ in range(count)]
+            taken = [self._line.popleft()]
+            room = self._at_most - self._weigh(taken[0][0])
+            while self._line and (room := room - self._weigh(self._line[0][0])) >= 0:
+                taken.append(self._line.popleft())
             waiting = [(order, answer) for order, answer in taken if not answer.done()]
             await self._round(waiting)
 

@@ -42,6 +42,23 @@ async def test_callers_share_rounds_and_get_their_own_answers() -> None:
     assert await submit(10) == "10"
 
 
+async def test_a_round_is_as_heavy_as_it_may_be() -> None:
+    """Orders of many items: as many as weigh no more together, in line; a heavier one alone."""
+    rounds: list[list[list[int]]] = []
+
+    async def carry_out(orders: Sequence[list[int]]) -> Sequence[int]:
+        rounds.append(list(orders))
+        await one_turn()
+        return [sum(order) for order in orders]
+
+    submit = Together(carry_out, at_most=3, weigh=len)
+    orders = [[1], [1, 1], [1], [9, 9, 9, 9, 9], [2, 2], [3, 3]]
+
+    assert await asyncio.gather(*map(submit, orders)) == [1, 2, 1, 45, 4, 6]
+
+    assert rounds == [[[1], [1, 1]], [[1]], [[9, 9, 9, 9, 9]], [[2, 2]], [[3, 3]]]
+
+
 async def test_an_error_is_its_callers_alone() -> None:
     """A refused order, and one that is a bug, hinder no other in their round."""
     rounds = Rounds()
