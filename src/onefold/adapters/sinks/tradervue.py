@@ -4,6 +4,7 @@ Tradervue's import interface: executions of one trade, duplicates found by Trade
 An import is asynchronous and one at a time: 424 means that another is under way. A journal
 records what it is told; it verifies nothing. Its documents are old: the double in the tests
 follows them, and a live account should be tried with `onefold trace test` first.
+Limit: delivered is what the service accepted; how an import ended is not asked for.
 """
 
 import asyncio
