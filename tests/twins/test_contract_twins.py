@@ -22,11 +22,12 @@ from onefold.adapters.memory.unit_of_work import (
 )
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.deadlines import SqlDeadlines
+from onefold.adapters.sql.dialects import postgres
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlTransaction, SqlUnitOfWork
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
-from onefold.errors import StoreContended
+from onefold.errors import ConstraintViolated, StoreContended
 from onefold.ports.deadlines import Deadline
 from onefold.ports.outbox import Shipment
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
@@ -676,6 +677,34 @@ class Unsorted(SqlTransaction):
         return await self._insert_new(table, rows, key=key, sort=False)
 
 
+class WaitsAtItsKey(SqlTransaction):
+    """Waits for a concurrent insert at its key alone: met elsewhere, it is a violation."""
+
+    async def insert_new(
+        self, table: Table, rows: Sequence[Mapping[str, Any]]
+    ) -> set[tuple[Any, ...]]:
+        return await self._in_one("key", table, rows)
+
+    async def _in_one(
+        self, waits_at: str, table: Table, rows: Sequence[Mapping[str, Any]]
+    ) -> set[tuple[Any, ...]]:
+        """The insert of PostgreSQL without its second statement."""
+        key = tuple(column.name for column in table.primary_key)
+        with self._call(writes=True):
+            return await postgres._inserted(
+                self._connection, table, rows, key=key, sort=True, waits_at=waits_at
+            )
+
+
+class HidesConflicts(WaitsAtItsKey):
+    """Takes whatever is not new for a repetition, that of another row's value too."""
+
+    async def insert_new(
+        self, table: Table, rows: Sequence[Mapping[str, Any]]
+    ) -> set[tuple[Any, ...]]:
+        return await self._in_one("all", table, rows)
+
+
 def _sql(
     url: Callable[[], str], kind: type[SqlTransaction]
 ) -> Callable[[], AbstractAsyncContextManager[Stores]]:
@@ -711,6 +740,7 @@ def _sql(
             {
                 "test_an_instant_of_any_zone_is_the_same_key",
                 "test_concurrent_overlapping_batches_share_out_what_is_new",
+                "test_a_row_repeated_at_once_is_not_new_and_no_violation",
                 "test_more_rows_than_a_statement_has_variables",
                 "test_only_the_new_ones_are_told",
                 "test_the_same_keys_in_opposite_order_do_not_deadlock",
@@ -738,6 +768,8 @@ async def test_a_faulty_insert_is_caught_by_the_cases_about_its_fault(
     [
         (LooksFirst, "test_concurrent_overlapping_batches_share_out_what_is_new"),
         (Unsorted, "test_the_same_keys_in_opposite_order_do_not_deadlock"),
+        (WaitsAtItsKey, "test_a_row_repeated_at_once_is_not_new_and_no_violation"),
+        (HidesConflicts, "test_what_another_row_has_is_a_violation"),
     ],
 )
 async def test_a_fault_that_takes_two_writers_is_caught(
@@ -746,7 +778,7 @@ async def test_a_fault_that_takes_two_writers_is_caught(
     """On PostgreSQL, where they write at the same time."""
     suite = _over(InsertNewContract, _sql(lambda: postgres_url, kind))
 
-    with pytest.raises((AssertionError, StoreContended)):
+    with pytest.raises((AssertionError, StoreContended, ConstraintViolated)):
         await getattr(suite(), case)()
 
 

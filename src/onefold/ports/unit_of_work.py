@@ -79,13 +79,16 @@ class Transaction(Protocol):
         """
         Insert those rows whose primary key is not there yet, and tell which they were.
 
-        `StoreContended` where another transaction is just writing the same rows, and the
-        table has another unique constraint around its key: begin again.
-
         The insert itself decides: of two transactions with the same key the second waits
-        for the first to end. Rows are written in the order of their key, so that two
-        overlapping calls cannot deadlock. One round trip on PostgreSQL; on SQLite one
-        statement per some thousand bound values.
+        for the first to end, and the row is not new for it, whatever else is unique in the
+        table. `ConstraintViolated` is told of a row whose own key is not there, and whose
+        other unique values are another row's. An adapter that cannot tell the two apart
+        raises `StoreContended`: begun again, it is answered by what was recorded.
+
+        Rows are written in the order of their key, so that two overlapping calls cannot
+        deadlock. One round trip on PostgreSQL, and one more when some were not new and the
+        table has a unique constraint without its key; on SQLite one statement per some
+        thousand bound values.
 
         Args:
             table: Where to insert; its primary key decides what is new.

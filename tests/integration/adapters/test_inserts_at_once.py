@@ -6,7 +6,7 @@ from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, UniqueConstraint, Uuid
+from sqlalchemy import Column, Index, Integer, MetaData, Table, UniqueConstraint, Uuid
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
@@ -22,6 +22,8 @@ plays = Table(
     Column("seat", Integer, unique=True),
     # What a foreign key of both points at: never broken where the primary key is not.
     UniqueConstraint("school_id", "id", "student_id", name="uq_test_plays_student"),
+    # An id that leads to its school: broken without the primary key, but not by the same row.
+    Index("ix_test_plays_id", "id", unique=True),
 )
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -28,11 +29,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from onefold.errors import ConstraintViolated, IllegalTransition, SchemaOutdated
 from onefold.ports.tables import Instant, Json, Row, rows_of
-from onefold.ports.unit_of_work import Transaction
+from onefold.ports.unit_of_work import Transaction, in_transaction
 from onefold.testing.contracts.stores import (
     NOON,
     Contract,
@@ -76,6 +77,21 @@ parts = Table(
     Column("thing", Uuid, ForeignKey("contract_owners.id")),
 )
 owners = Table("contract_owners", _metadata, Column("id", Uuid, primary_key=True))
+seats = Table(
+    "contract_seats",
+    _metadata,
+    Column("id", Integer, primary_key=True),
+    Column("place", Integer, nullable=False),
+    Index("ix_contract_seats_place", "place", unique=True),
+)
+# As it is created: the place's index before the key's, which PostgreSQL looks at in that order.
+_seats_made = Table(
+    "contract_seats", MetaData(), Column("id", Integer), Column("place", Integer, nullable=False)
+)
+_SEATS_UNIQUE = (
+    Index("ix_contract_seats_place", _seats_made.c.place, unique=True),
+    Index("ix_contract_seats_id", _seats_made.c.id, unique=True),
+)
 
 ID = UUID("018f0000-0000-7000-8000-000000000001")
 KEY: Row = {"id": ID, "at": NOON, "hash": bytes(range(32))}
@@ -96,8 +112,10 @@ class _SqlContract(Contract):
         """A fresh store with the tables of this suite."""
         async with self.fresh() as stores:
             async with stores.uow.begin() as tx:
-                for table in (things, values, owners, parts):
+                for table in (things, values, owners, parts, _seats_made):
                     await tx.execute(CreateTable(table))
+                for index in _SEATS_UNIQUE:
+                    await tx.execute(CreateIndex(index))
             yield stores
 
 
@@ -201,6 +219,58 @@ class InsertNewContract(_SqlContract):
         found = await asyncio.gather(*others)
 
         assert sorted(key for new in found for key in new) == [("a", group), ("z", group)]
+
+    async def test_a_row_repeated_at_once_is_not_new_and_no_violation(self) -> None:
+        """Nor where another index is met before the key's: its row is the same row."""
+        async with self.tables() as stores:
+            for n in range(3):
+                assert await self._overtaken(stores, n) == [set(), {(n,)}]
+
+            assert [row["place"] for row in await self._all(stores, seats)] == [0, 1, 2]
+
+    async def _overtaken(self, stores: Stores, n: int) -> list[set[tuple[Any, ...]]]:
+        """While the place is taken, two come for it with the same row; then it is free."""
+        begun = asyncio.Barrier(3)
+        parallel = stores.uow.features.parallel_writers
+        waited = set[int]()
+
+        async def come(who: int) -> None:
+            if who not in waited:  # begun again, it waits for nobody
+                waited.add(who)
+                await begun.wait()
+
+        async def insert_one(who: int, tx: Transaction) -> set[tuple[Any, ...]]:
+            if parallel:
+                await come(who)
+            return await tx.insert_new(seats, [{"id": n, "place": n}])
+
+        async def one(who: int) -> set[tuple[Any, ...]]:
+            if not parallel:
+                await come(who)
+            return await in_transaction(stores.uow, partial(insert_one, who))
+
+        with rolled_back():
+            async with stores.uow.begin() as tx:
+                await tx.insert_new(seats, [{"id": 1000 + n, "place": n}])
+                both = [asyncio.create_task(one(who)) for who in range(2)]
+                await begun.wait()
+                for _ in range(20):  # round trips in which both come as far as they can
+                    await stores.effects.read(tx, "nothing")
+                raise RollBack
+        return sorted(await asyncio.gather(*both), key=len)
+
+    async def test_what_another_row_has_is_a_violation(self) -> None:
+        """A place that is taken by another key is told, beside rows that are new or repeated."""
+        async with self.tables() as stores:
+            async with stores.uow.begin() as tx:
+                await tx.insert_new(seats, [{"id": 1, "place": 1}])
+
+            rows = [{"id": 1, "place": 1}, {"id": 2, "place": 1}, {"id": 3, "place": 3}]
+            with raises(ConstraintViolated):
+                async with stores.uow.begin() as tx:
+                    await tx.insert_new(seats, rows)
+
+            assert [row["id"] for row in await self._all(stores, seats)] == [1]
 
     async def _at_once(
         self, stores: Stores, batches: Sequence[Sequence[Row]]
