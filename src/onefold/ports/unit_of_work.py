@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from sqlalchemy import CursorResult, Executable, Table
 
 from onefold.core.envelope import Event
-from onefold.errors import FieldProblem, InvalidInput, StoreContended
+from onefold.errors import ConstraintViolated, FieldProblem, InvalidInput, StoreContended
 from onefold.ports.deadlines import Deadline
 from onefold.ports.features import Features
 
@@ -254,6 +254,24 @@ async def in_transaction(
             continue
     async with uow.begin() as tx:
         return await work(tx)
+
+
+async def look_and_write(uow: UnitOfWork, work: Callable[[Transaction], Awaitable[T]]) -> T:
+    """
+    As `in_transaction`, for *work* that looks whether a value is free before it writes it.
+
+    Another transaction may take the value between the look and the write. The violation that
+    follows is no answer yet: *work* is begun again once, sees what was recorded, and answers
+    as if the two had come one after the other.
+
+    Raises:
+        ConstraintViolated: at the second time too; nothing was recorded.
+        Others: as `in_transaction`.
+    """
+    try:
+        return await in_transaction(uow, work)
+    except ConstraintViolated:
+        return await in_transaction(uow, work)
 
 
 def check_claim(consumer: str, event_id: str, *, now: datetime) -> None:

@@ -1,50 +1,66 @@
-"""A class that is created by two at once."""
+"""What two write at once is what they would have written one after the other."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import AsyncExitStack
 from secrets import token_bytes
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
+import pytest
+from tests.support import WatchedUnitOfWork, another_server, new_school
 from tests.support_classroom import Room
 
 from onefold.domains.classroom.classes import ClassService
-from onefold.errors import ConstraintViolated
-from onefold.ports.unit_of_work import UnitOfWork
+from onefold.domains.directory.tables import students
+from onefold.errors import Conflict
 
 
-class Overtaken:
-    """
-    A unit of work that is overtaken by another's creation at its first insert.
+async def test_creating_a_class_at_once_is_creating_it_once(room: Room) -> None:
+    """Four servers are all answered with the class; it is nobody else's."""
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(another_server(room.onefold)) for _ in range(4)]
+        for _ in range(20):
+            id_ = uuid4()
+            made = await asyncio.gather(
+                *(
+                    one.classroom.classes.create(room.teacher, "SA24D", "ENG5", class_id=id_)
+                    for one in servers
+                )
+            )
 
-    PostgreSQL then answers with a violation of whichever unique index it looks at first: 16 of
-    16,000 inserts of the same new class by eight connections (2026-11-28).
-    """
-
-    def __init__(self, inner: UnitOfWork, other: Any) -> None:
-        self._inner, self._other, self._met = inner, other, False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[Any]:
-        if not self._met:
-            self._met = True
-            await self._other()
-            raise ConstraintViolated("ix_classroom_classes_id")
-        async with self._inner.begin() as tx:
-            yield tx
+            assert made == [made[0]] * 4
+            assert made[0]["class_id"] == id_
 
 
-async def test_creating_a_class_at_once_with_another_is_creating_it_once(room: Room) -> None:
-    """Both are answered with the class; it is nobody else's."""
-    classes, uow, id_ = room.onefold.classroom.classes, room.onefold.uow, uuid4()
+async def test_the_id_of_another_schools_class_is_a_conflict(room: Room) -> None:
+    """A true conflict: the key is new, and the id is taken."""
+    other = await new_school(room.onefold, "Elsewhere")
 
-    async def create(by: ClassService) -> Any:
-        return await by.create(room.teacher, "SA24D", "ENG5", class_id=id_)
+    with pytest.raises(Conflict):
+        await room.onefold.classroom.classes.create(
+            other.teacher, "SA24D", "ENG5", class_id=room.id
+        )
 
-    overtaken = cast("UnitOfWork", Overtaken(uow, lambda: create(classes)))
-    second = ClassService(overtaken, clock=room.onefold.clock, random=token_bytes)
 
-    assert (await create(second))["class_id"] == (await create(classes))["class_id"]
+async def test_an_e_mail_taken_between_look_and_insert_is_a_conflict(room: Room) -> None:
+    """As if the other pupil had been there before; of the two only one is."""
+    given = {"first_name": "Ada", "last_name": "L", "email": "ada@example.org"}
+    met = list[str]()
+    async with another_server(room.onefold) as other:
+
+        async def before(name: str, args: tuple[Any, ...]) -> None:
+            parallel = room.onefold.uow.features.parallel_writers
+            if name == "insert_new" and args[0] is students and parallel and not met:
+                met.append(name)
+                await other.classroom.classes.create_student(room.teacher, given)
+
+        if not room.onefold.uow.features.parallel_writers:
+            await other.classroom.classes.create_student(room.teacher, given)
+        watched = WatchedUnitOfWork(room.onefold.uow, before)
+        classes = ClassService(watched, clock=room.onefold.clock, random=token_bytes)
+
+        with pytest.raises(Conflict):
+            await classes.create_student(room.teacher, given)
+
+    everybody = await room.onefold.directory.students(room.school.id)
+    assert [row["email"] for row in everybody].count("ada@example.org") == 1

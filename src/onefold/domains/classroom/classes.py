@@ -38,7 +38,7 @@ from onefold.errors import (
     NotFound,
 )
 from onefold.ports.tables import Row
-from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
+from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction, look_and_write
 
 MAX_ENROLLED: Final = 1000  # pupils of one call
 
@@ -99,7 +99,7 @@ class ClassService:
             return found
 
         try:
-            return _class(await self._once_more(work))
+            return _class(await in_transaction(self._uow, work))
         except ConstraintViolated:  # the id is a class's of another school
             raise Conflict("class", str(row["id"])) from None
 
@@ -292,7 +292,7 @@ class ClassService:
         if dry_run:
             async with self._uow.read() as tx:
                 return await work(tx)
-        return await self._once_more(work)
+        return await look_and_write(self._uow, work)
 
     # -- pupils ----------------------------------------------------------------------------
 
@@ -325,7 +325,7 @@ class ClassService:
             made = _pupil_of(line) | {"external_id": line.external_id}
             return made | {"class_ids": sorted(set(given.get("class_ids") or ()))}
 
-        return await self._once_more(work)
+        return await look_and_write(self._uow, work)
 
     async def student(self, caller: Principal, student_id: UUID) -> Row:
         """
@@ -375,7 +375,7 @@ class ClassService:
             await self._tell_of(tx, events.STUDENT_UPDATED, caller, found | changed, now=now)
             return found | changed
 
-        return await self._once_more(work)
+        return await look_and_write(self._uow, work)
 
     async def delete_student(self, caller: Principal, student_id: UUID) -> None:
         """
@@ -399,14 +399,6 @@ class ClassService:
         await in_transaction(self._uow, work)
 
     # -- shared ----------------------------------------------------------------------------
-
-    async def _once_more(self, work: Any) -> Row:
-        """As `in_transaction`; again if another process wrote the same row at that time."""
-        try:
-            row: Row = await in_transaction(self._uow, work)
-        except ConstraintViolated:
-            row = await in_transaction(self._uow, work)
-        return row
 
     async def _mine(
         self, tx: Transaction, caller: Principal, class_id: UUID, *, lock: bool = False

@@ -1,8 +1,8 @@
 """The use cases of the directory: one call, one transaction."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
 from onefold.core.clock import Clock
@@ -23,7 +23,6 @@ from onefold.domains.directory.rules import (
 from onefold.domains.directory.tables import api_keys, schools
 from onefold.errors import (
     Conflict,
-    ConstraintViolated,
     FieldProblem,
     InvalidInput,
     NotFound,
@@ -31,9 +30,7 @@ from onefold.errors import (
     Unauthenticated,
 )
 from onefold.ports.tables import Row
-from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
-
-T = TypeVar("T")
+from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction, look_and_write
 
 
 class Passwords(Protocol):
@@ -105,7 +102,7 @@ class DirectoryService:
                 raise Conflict("school", str(wanted))
             return found
 
-        return await self._once_more(work)
+        return await look_and_write(self._uow, work)
 
     async def schools(self) -> Sequence[Row]:
         """Every school of this installation, the oldest first."""
@@ -173,7 +170,7 @@ class DirectoryService:
                 refused=good.refused,
             )
 
-        return await self._once_more(work)
+        return await look_and_write(self._uow, work)
 
     async def students(
         self, school_id: UUID, *, after: UUID | None = None, limit: int = 100
@@ -323,7 +320,7 @@ class DirectoryService:
                 raise Conflict("user", name)
             await store.set_password(tx, row)
 
-        await self._once_more(work)
+        await look_and_write(self._uow, work)
 
     async def log_in(self, name: str, password: str) -> Principal:
         """
@@ -351,13 +348,6 @@ class DirectoryService:
         if row is None:
             raise Unauthenticated("this user is gone")
         return _principal(row)
-
-    async def _once_more(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """As `in_transaction`; again if another process wrote the same name at the same time."""
-        try:
-            return await in_transaction(self._uow, work)
-        except ConstraintViolated:
-            return await in_transaction(self._uow, work)
 
     async def _user(self, name: str) -> Row | None:
         if text_flaw(name):
