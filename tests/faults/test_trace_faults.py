@@ -7,13 +7,13 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import delete, select
 from standardwebhooks.webhooks import Webhook

@@ -1,13 +1,13 @@
 """What is due, and who acts on it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, kw_only=True)
-class Deadline:
+
+class Deadline(Struct, frozen=True, kw_only=True, gc=False):
     """
     One armed deadline, as `Transaction.schedule` or `Deadlines.arm` wrote it.
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from onefold.ports.sink import Outcome, Parcel
 
 
@@ -34,8 +36,7 @@ class Route:
         return f"Route({self.destination})"  # never its secrets
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sending:
+class Sending(Struct, frozen=True, kw_only=True, gc=False):
     """One attempt that was begun: what to send, and the fence that settles it."""
 
     key: str
@@ -44,8 +45,7 @@ class Sending:
     parcel: Parcel
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True, gc=False):
     """
     What became of one delivery, and when somebody should look at it again.
 

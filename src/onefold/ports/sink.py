@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 
 class Kind(StrEnum):
     """What an attempt came to."""
@@ -47,8 +49,7 @@ class Outcome:
     toll: Toll = Toll.NONE
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parcel:
+class Parcel(Struct, frozen=True, kw_only=True, gc=False):
     """
     What is sent: the same id and the same bytes at every attempt.
 

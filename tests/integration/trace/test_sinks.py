@@ -4,13 +4,13 @@ import asyncio
 import base64
 import logging
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from standardwebhooks.webhooks import Webhook
 from tests.support import turn_of_the_loop
 from tests.support_receiver import receiving
