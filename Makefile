@@ -33,7 +33,7 @@ $(READY): requirements.lock pyproject.toml
 	@command -v uv >/dev/null || [ -x .tools/bin/uv ] || \
 		$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv==$(UV_VERSION)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -42,8 +42,8 @@ setup: $(READY) ## the virtual environment, from the lock file
 run: $(READY) ## the server on an embedded database, with demo data
 	@exec $(BIN)/onefold up --port $(PORT)
 
-# For two cores: while one waits for a broker's time-out, two compute.
-WORKERS ?= 3
+# For two cores: while two wait for a broker, a browser or a process, two compute.
+WORKERS ?= 4
 test: $(READY) ## every test but the storms; WORKERS=
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not storm"
 
