@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
 from onefold.ports.deadlines import Deadline, Deadlines

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Table, select
 
 from onefold.adapters.memory.outbox import MemoryOutbox
@@ -386,7 +387,7 @@ class RoundedDeadlines(MemoryDeadlines):
 
     async def due(self, kind: str, *, now: datetime, limit: int) -> Sequence[Deadline]:
         found = await super().due(kind, now=now, limit=limit)
-        return [replace(one, due_at=one.due_at.replace(microsecond=0)) for one in found]
+        return [structs.replace(one, due_at=one.due_at.replace(microsecond=0)) for one in found]
 
 
 def _memory(

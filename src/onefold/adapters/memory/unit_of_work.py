@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import msgspec
+from msgspec.structs import replace
 
 from onefold.adapters.tasks import OnePerTask
 from onefold.core.envelope import Event
