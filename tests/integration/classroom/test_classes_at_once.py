@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from tests.support import WatchedUnitOfWork, another_server, new_school
-from tests.support_classroom import Room
+from tests.support_classroom import Room, essay
 
 from onefold.domains.classroom.classes import ClassService
 from onefold.domains.directory.tables import students
@@ -30,6 +30,24 @@ async def test_creating_a_class_at_once_is_creating_it_once(room: Room) -> None:
 
             assert made == [made[0]] * 4
             assert made[0]["class_id"] == id_
+
+
+async def test_a_batch_that_two_events_open_at_once_is_opened_once(room: Room) -> None:
+    """Four servers take parts of one batch; none is told that another was at it."""
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(another_server(room.onefold)) for _ in range(4)]
+        for _ in range(20):
+            batch_id = uuid4()
+            parts = [room.event([essay()], batch_id=str(batch_id)) for _ in servers]
+            await asyncio.gather(
+                *(
+                    one.classroom.batches.post(room.service, batch_id, part)
+                    for one, part in zip(servers, parts, strict=True)
+                )
+            )
+
+            assert len(await room.essays(batch_id)) == len(parts)
+            assert (await room.batch_row(batch_id))["revision"] == 1
 
 
 async def test_the_id_of_another_schools_class_is_a_conflict(room: Room) -> None:

@@ -74,6 +74,10 @@ async def open_batch(tx: Transaction, row: Mapping[str, Any]) -> Row | None:
 
     None when that batch is of another class.
     """
+    # Not by the statement below alone: at once with another it could break the other unique
+    # constraint, for ON CONFLICT waits at the one that it names.
+    if await tx.insert_new(batches, [row]):
+        return dict(row)
     new = _INSERT[tx.features.name](batches).values(**row)
     query = new.on_conflict_do_update(
         index_elements=["school_id", "id"],
