@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from time import monotonic, sleep
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -31,6 +32,8 @@ from onefold.adapters.kafka.producer import KafkaSender
 from onefold.adapters.kafka.subscription import FEATURES, KafkaSubscription
 from onefold.errors import IllegalTransition, StoreUnavailable
 from onefold.ports.transport import Outgoing, Partition, TransportFeatures
+
+_SERVED_POLL_S = 0.05
 
 
 class KafkaTransport:
@@ -136,8 +139,12 @@ class KafkaTransport:
         """
         Make *topic*, unless it is there; *replicas* -1 for the broker's default.
 
+        It is served when this returns: a member that subscribes to it is not told that it is
+        unknown.
+
         Raises:
-            StoreUnavailable: the broker did not answer; it may have been made.
+            StoreUnavailable: the broker did not answer, or serves it not yet; it may have been
+                made.
             StoreFailed: the broker refuses.
         """
         new = NewTopic(topic, partitions, replicas)
@@ -151,6 +158,19 @@ class KafkaTransport:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+            self._wait_until_served(new.topic)
+
+    def _wait_until_served(self, topic: str) -> None:
+        until = monotonic() + self._wait_s
+        while not self._is_served(topic):
+            if monotonic() > until:
+                raise StoreUnavailable(f"topic {topic} was made and is not served yet")
+            sleep(_SERVED_POLL_S)
+
+    def _is_served(self, topic: str) -> bool:
+        known = self._administration().list_topics(timeout=self._wait_s).topics.get(topic)
+        partitions = known.partitions.values() if known else ()
+        return bool(partitions) and all(one.leader >= 0 for one in partitions)
 
     def _administration(self) -> AdminClient:
         if self._admin is None:
