@@ -33,7 +33,8 @@ $(READY): requirements.lock pyproject.toml
 	@command -v uv >/dev/null || [ -x .tools/bin/uv ] || \
 		$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv==$(UV_VERSION)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes \
+		$(if $(CI),--compile-bytecode) requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
