@@ -260,7 +260,9 @@ def test_a_bar_says_where_the_load_is(size: int | None) -> None:
     """The file, and how many rows were read of all files."""
     ours, theirs = pty.openpty()
     with open(theirs, "w") as terminal, progress_bar(size, terminal) as show:  # noqa: PTH123
-        show(Source("a.jsonl", io.BytesIO(b"x"), size=size), Tally("a.jsonl", rows=1234))
+        first = Source("a.jsonl", io.BytesIO(b"x"), size=size)
+        show(first, Tally("a.jsonl", rows=1234))
+        first.close()  # as a loader does before it opens the next
         show(Source("b.jsonl", io.BytesIO(b"x"), size=size), Tally("b.jsonl", rows=2))
         terminal.flush()
         drawn = os.read(ours, 65536).decode()

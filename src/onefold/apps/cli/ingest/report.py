@@ -35,12 +35,13 @@ def progress_bar(total_bytes: int | None, stream: TextIO | None = None) -> Itera
     )
     with Progress(*columns, console=Console(file=stream), transient=True) as bar:
         task = bar.add_task("", total=total_bytes, rows=0)
-        seen: dict[int, tuple[Source, Tally]] = {}  # kept, so that no other gets their ids
+        # By the id of a tally, which is kept: a freed one's id could come again.
+        done: dict[int, tuple[Tally, int]] = {}
 
         def show(source: Source, tally: Tally) -> None:
-            seen[id(tally)] = source, tally
-            read = sum(source.read_bytes for source, _ in seen.values() if source.size)
-            rows = sum(tally.rows for _, tally in seen.values())
+            done[id(tally)] = tally, source.read_bytes if source.size else 0
+            read = sum(size for _, size in done.values())
+            rows = sum(tally.rows for tally, _ in done.values())
             bar.update(task, description=source.label, completed=read, rows=rows)
 
         yield show
