@@ -4,9 +4,7 @@ import asyncio
 import inspect
 import json
 import logging
-import os
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -64,17 +62,6 @@ async def onefold(
 def world(onefold: Installation, school: School) -> World:
     """Trace with scripted sinks."""
     return World(onefold, school)
-
-
-@pytest.fixture(params=["UTC", "America/New_York"])
-def zone(request: pytest.FixtureRequest) -> Iterator[str]:
-    """This process in that zone, as an operator's host may be."""
-    before = os.environ.get("TZ")
-    os.environ["TZ"] = request.param
-    time.tzset()
-    yield request.param
-    os.environ.pop("TZ") if before is None else os.environ.update(TZ=before)
-    time.tzset()
 
 
 async def ready(world: World, *script: Outcome, **how: Any) -> Scripted:

@@ -3,8 +3,7 @@
 import asyncio
 import json
 import os
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -22,22 +21,13 @@ from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.wiring import build
 
+pytestmark = pytest.mark.usefixtures("zone")
+
 SECOND = timedelta(seconds=1)
 NEW_YORK = ZoneInfo("America/New_York")
 # Five minutes before each of New York's clocks are changed, in 2026.
 FORWARD = datetime(2026, 3, 8, 6, 55, tzinfo=UTC)
 BACK = datetime(2026, 11, 1, 5, 55, tzinfo=UTC)
-
-
-@pytest.fixture(params=["UTC", "America/New_York"], autouse=True)
-def zone(request: pytest.FixtureRequest) -> Iterator[str]:
-    """This process in that zone, as an operator's host may be."""
-    before = os.environ.get("TZ")
-    os.environ["TZ"] = request.param
-    time.tzset()
-    yield request.param
-    os.environ.pop("TZ") if before is None else os.environ.update(TZ=before)
-    time.tzset()
 
 
 @pytest.fixture(params=["sqlite", "postgres", "valkey"])

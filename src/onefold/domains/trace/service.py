@@ -410,9 +410,7 @@ class TraceService:
         """
         caller.require(Scope.TRACE_READ)
         async with self._uow.read() as tx:
-            row = await store.destination(tx, caller.school_id, _named(named))
-        if row is None or row["state"] == "removed":
-            raise NotFound("destination", named)
+            row = await self._destination(tx, caller, named, lock=False)
         return shown_destination(row)
 
     async def rotate(self, caller: Principal, named: str, secrets: Mapping[str, Any]) -> Row:
@@ -502,8 +500,10 @@ class TraceService:
 
         return await in_transaction(self._uow, work)
 
-    async def _destination(self, tx: Transaction, caller: Principal, named: str) -> Row:
-        row = await store.destination(tx, caller.school_id, _named(named), lock=True)
+    async def _destination(
+        self, tx: Transaction, caller: Principal, named: str, *, lock: bool = True
+    ) -> Row:
+        row = await store.destination(tx, caller.school_id, _named(named), lock=lock)
         if row is None or row["state"] == "removed":
             raise NotFound("destination", named)
         return row
@@ -517,9 +517,7 @@ class TraceService:
         """
         caller.require(Scope.TRACE_MANAGE)
         async with self._uow.read() as tx:
-            row = await store.destination(tx, caller.school_id, _named(named))
-        if row is None or row["state"] == "removed":
-            raise NotFound("destination", named)
+            row = await self._destination(tx, caller, named, lock=False)
         now = self._clock.now()
         id_ = str(new_event_id(now, self._random))
         body = marked_body(id_, now)
