@@ -97,6 +97,14 @@ class _RollBack(Exception):
     pass
 
 
+async def _cancelled_in_a_statement(database: Database) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    async with SqlUnitOfWork(database).begin() as tx:
+        task.cancel()
+        await tx.execute(select(1))
+
+
 async def _settled(database: Database) -> None:
     """Nothing is lent, no transaction is open, and a writer can begin at once."""
     await turn_of_the_loop()
@@ -205,7 +213,10 @@ async def test_writers_cancelled_at_random_leave_the_pool_whole(database: Databa
             assert finished or at, (SEED, name, at)
 
 
-async def test_a_cancelled_opening_of_a_file_ends_with_its_thread(sqlite_url: str) -> None:
+@pytest.mark.parametrize("anew", [False, True], ids=["first", "anew"])
+async def test_a_cancelled_opening_of_a_file_ends_with_its_thread(
+    sqlite_url: str, *, anew: bool
+) -> None:
     """SQLite's thread may answer late: it finds its loop, and its connection a place."""
     asked, answer = threading.Event(), threading.Event()
 
@@ -216,6 +227,8 @@ async def test_a_cancelled_opening_of_a_file_ends_with_its_thread(sqlite_url: st
             super().__init__(*how, **more)
 
     database = Database(sqlite_url, wait_s=5)
+    if anew:  # the pool holds a place whose connection was thrown away
+        await _run(_cancelled_in_a_statement(database), {})
 
     @event.listens_for(database.writer.sync_engine, "do_connect")
     def _slowly(_dialect: object, _record: object, _args: object, how: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import make_url
+from sqlalchemy import event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -55,6 +55,7 @@ class Database:
         }
         self._lent: set[AsyncConnection] = set()
         self._warm: dict[AsyncEngine, list[AsyncConnection]] = {engine: [] for engine in self._free}
+        self._open = {engine: _count_open(engine) for engine in self._free}
         self._closed = False
 
     @asynccontextmanager
@@ -151,7 +152,7 @@ class Database:
         SQLite opens a file in a thread that tells the event loop. A cancellation waits for it:
         the loop may be gone after it, and nobody would close what was opened.
         """
-        if self.dialect.CONNECTS_BY_ITSELF or engine.pool.checkedin():  # type: ignore[attr-defined]
+        if self.dialect.CONNECTS_BY_ITSELF or self._holds_an_open_one(engine):
             return await engine.connect()
         connected: list[AsyncConnection] = []
 
@@ -165,6 +166,13 @@ class Database:
                 await to_the_end(_give_back(connection))
             raise
         return connected[0]
+
+    def _holds_an_open_one(self, engine: AsyncEngine) -> bool:
+        """A connection that was thrown away keeps its place in the pool, and is opened anew."""
+        pool: Any = engine.pool
+        return bool(pool.checkedin()) and self._open[engine]() == (
+            pool.checkedin() + pool.checkedout()
+        )
 
     def _give_back_soon(self, engine: AsyncEngine, connection: AsyncConnection) -> None:
         """
@@ -217,6 +225,22 @@ class Database:
         await self.writer.dispose()
         if self.reader is not self.writer:
             await self.reader.dispose()
+
+
+def _count_open(engine: AsyncEngine) -> Callable[[], int]:
+    """How many of an engine's connections are open."""
+    number = 0
+
+    def count(step: int) -> Callable[..., None]:
+        def happened(*_: object) -> None:
+            nonlocal number
+            number += step
+
+        return happened
+
+    event.listen(engine.sync_engine, "connect", count(1))
+    event.listen(engine.sync_engine, "close", count(-1))
+    return lambda: number
 
 
 def _insist_on(connection: AsyncConnection) -> None:
