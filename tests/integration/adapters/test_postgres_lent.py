@@ -76,3 +76,21 @@ def test_a_database_whose_seed_was_changed_is_thrown_away(onefold_postgres: Post
     ((version,),) = onefold_postgres.sql("SELECT version_num FROM alembic_version", fresh)
     assert version != "broken"
     onefold_postgres.give_back(fresh)
+
+
+def test_the_connection_that_empties_may_be_killed(onefold_postgres: Postgres) -> None:
+    """It stays open, so that a test that kills whatever it finds kills that one, too."""
+    url = onefold_postgres.lend()
+    onefold_postgres.give_back(url)
+    again = onefold_postgres.lend()
+    everybody = (
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+    killed = onefold_postgres.sql(everybody, again)
+    onefold_postgres.give_back(again)
+
+    assert len(killed) == 1
+    assert onefold_postgres.lend() == again == url
+    onefold_postgres.give_back(again)
