@@ -195,9 +195,11 @@ class Consumer:
         ]
         if not spans:
             return
-        now = self._around.clock.now()
-        suspects = await self._patiently(lambda: self._ledger.begin(self.spec.name, spans, now=now))
-        for span in suspects:
+        now, token = self._around.clock.now(), self._around.random(16).hex()
+        suspects = await self._patiently(
+            lambda: self._ledger.begin(self.spec.name, spans, token=token, now=now)
+        )
+        for span, _ in suspects:
             for delivery in fresh:
                 place, position = delivery.message.partition, delivery.message.position
                 delivery.alone |= place == span.partition and span.first <= position <= span.last
