@@ -273,6 +273,37 @@ async def test_a_lost_answer_hides_no_message_that_may_kill(world: World) -> Non
     assert (consumer.counts.commits_unknown, ledger.calls["count"]) == (2, 4)
 
 
+async def test_what_is_begun_in_pieces_keeps_its_order_around_what_fails(world: World) -> None:
+    """A later piece waits behind a message that failed in an earlier one; other keys go on."""
+
+    async def dies(_: Event, __: HandlerTransaction) -> None:
+        raise Crash("the handler took its process with it")
+
+    failing = ["together", "alone"]
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        if event.data["n"] == 6 and failing:
+            raise ValueError(failing.pop())
+        await world.note(event, tx)
+
+    died = await world.consumer(dies)
+    await send(world.transport, *(event(world.clock, n, key="ab"[n % 2]) for n in range(80)))
+    with pytest.raises(Crash):
+        await died.step()
+    await died._subscription.close()
+    consumer = await world.consumer(handler)
+
+    await consumer.step()
+    first = await world.effects()
+    world.clock.advance(timedelta(seconds=10))
+    await consumer.drain()
+
+    assert sorted(first) == sorted([*range(1, 80, 2), 0, 2, 4])
+    found = await world.effects()
+    assert [n for n in found if n % 2] == list(range(1, 80, 2))
+    assert [n for n in found if n % 2 == 0] == list(range(0, 80, 2))
+
+
 async def test_a_large_poll_is_kept_in_order_around_what_fails(world: World) -> None:
     """More than is read at once, with and without keys: one bad message costs itself alone."""
     bad = 600
