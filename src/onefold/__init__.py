@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from onefold.engine.outcome import Outcome
     from onefold.engine.spec import Park
     from onefold.errors import OnefoldError
+    from onefold.guards import open_guard
     from onefold.ports.unit_of_work import Transaction, UnitOfWork
     from onefold.settings import Settings
     from onefold.wiring import Installation, build
@@ -29,6 +30,7 @@ _HOME = {
     "UnitOfWork": "onefold.ports.unit_of_work",
     "build": "onefold.wiring",
     "idempotent_consumer": "onefold.engine.idempotent",
+    "open_guard": "onefold.guards",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "UnitOfWork",
     "build",
     "idempotent_consumer",
+    "open_guard",
 ]
 
 

@@ -243,14 +243,21 @@ class Unsupported(Refused):
 
 
 class _StoreError(OnefoldError):
-    """What an adapter makes of a driver's error; the driver's own is its `__cause__`."""
+    """
+    What an adapter makes of a driver's error; the driver's own is its `__cause__`.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    Args:
+        reason: What was wrong; may be told to anybody.
+        advice: Where, and what to do: for who runs it. It may name files.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason, *filter(None, [advice]))
+        self.reason, self.advice = reason, advice
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.reason}"
+        told = f"{self.code}: {self.reason}"
+        return f"{told}; {self.advice}" if self.advice else told
 
 
 class StoreUnavailable(_StoreError, Unavailable):

@@ -5,7 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,6 +17,9 @@ from onefold.errors import InvalidSetting
 _DAY_S = 86_400
 
 
+HERE: Final = Path(".onefold")  # of the default database
+
+
 class Settings(BaseSettings):
     """What can be set. Each name is read from the environment as `ONEFOLD_<NAME>`."""
 
@@ -25,10 +28,10 @@ class Settings(BaseSettings):
     database_url: Annotated[
         SecretStr,
         Field(description="`sqlite:///file.db` or `postgresql://user:password@host/name`"),
-    ] = SecretStr("sqlite:///.onefold/onefold.db")
+    ] = SecretStr(f"sqlite:///{HERE}/onefold.db")
     home: Annotated[
         Path, Field(description="Where `onefold up` keeps its database, keys and `demo.json`")
-    ] = Path(".onefold")
+    ] = HERE
     host: Annotated[str, Field(description="Address the server listens on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port the server listens on")] = 8000
     session_secret: Annotated[
@@ -225,3 +228,17 @@ class Settings(BaseSettings):
     @property
     def session_idle(self) -> timedelta:
         return timedelta(seconds=self.session_idle_s)
+
+
+def make_folder(folder: Path) -> None:
+    """
+    Make *folder* and what it is in, for its owner alone; one that is there stays as it is.
+
+    Raises:
+        InvalidSetting: it cannot be made; nothing was started.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{folder.absolute()} cannot be made ({error.strerror}): name another place"
+        raise InvalidSetting("home", reason) from error

@@ -37,7 +37,7 @@ from onefold.engine.reconcile import Reconciled, reconcile_all
 from onefold.engine.relay import Relay
 from onefold.engine.service import Loop
 from onefold.ports.meter import Meter
-from onefold.settings import Settings
+from onefold.settings import HERE, Settings, make_folder
 from onefold.wiring_classroom import classroom_over, matches_feed, of_essays
 from onefold.wiring_events import (
     Broker,
@@ -188,7 +188,7 @@ def build(
         any_age: Take events of any age.
     """
     if "database_url" not in settings.model_fields_set:
-        settings.home.mkdir(mode=0o700, exist_ok=True)  # where the default database is
+        make_folder(HERE)
     database = Database(settings.database_url.get_secret_value(), wait_s=settings.store_wait_s)
     uow = SqlUnitOfWork(database)
     clock = clock or SystemClock()

@@ -62,9 +62,11 @@ class Consuming(World):
     """The event comes twice through a broker."""
 
     transport: MemoryTransport | None = None
+    _processes = 0
 
     async def run(self, reaper: Reaper) -> None:
         """One process: from joining the group until nothing is left."""
+        self._processes += 1  # its chance differs from that of the one before
         if self.transport is None:
             self.transport = MemoryTransport(partitions=1)
             value = encode_native(self.event)
@@ -81,7 +83,7 @@ class Consuming(World):
             subscription=Mortal(subscription, reaper, "subscription"),
             uow=uow,
             ledger=self.onefold.ledger,
-            around=surroundings(self.clock),
+            around=surroundings(self.clock, seed=self._processes),
             poll_s=0,
         )
         try:

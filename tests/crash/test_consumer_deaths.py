@@ -28,13 +28,18 @@ class World:
     """Durable parts; a process over them is a consumer that may die."""
 
     def __init__(
-        self, build: Build = Consumer, *, producer_repeats: bool = True, **options: Any
+        self,
+        build: Build = Consumer,
+        *,
+        count: int = 6,
+        producer_repeats: bool = True,
+        **options: Any,
     ) -> None:
         self.clock = ManualClock()
         self.uow = MemoryUnitOfWork()
         self.ledger = MemoryLedger(self.uow)
         self.transport = MemoryTransport(partitions=2)
-        self.events = [self._event(n) for n in range(6)]
+        self.events = [self._event(n) for n in range(count)]
         self._build, self._options = build, options
         self._producer_repeats = producer_repeats
         self._sent = False
@@ -119,6 +124,14 @@ async def test_no_death_breaks_another_record_in_the_transaction(record: str) ->
 
     assert found.broken == {}
     assert "transaction#1.commit:after" in found.deaths
+
+
+async def test_no_two_deaths_break_a_poll_that_is_begun_in_pieces() -> None:
+    """More messages than are begun one by one: it dies in the poll, and again in any piece."""
+    found = await explore(lambda: World(count=34, max_batch=99).scenario(), deaths=2)
+
+    assert found.broken == {}
+    assert any("ledger.begin#3:after" in death for death in found.deaths)
 
 
 class Parks(World):

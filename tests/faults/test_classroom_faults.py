@@ -71,6 +71,7 @@ class Desk:
         self.transport, self.topic = MemoryTransport(partitions=1), str(uuid4())
         self.service = service or room.onefold.classroom.batches
         self.consumer: Consumer | None = None
+        self._processes = 0
 
     async def send(self, *values: Event | bytes | None) -> None:
         """Write to the topic, each under a key of its own."""
@@ -86,6 +87,7 @@ class Desk:
 
     async def work(self, *, steps: int | None = None) -> Consumer:
         """A process: until nothing is left, or so many polls, and then it dies."""
+        self._processes += 1  # its chance differs from that of the one before
         whole = ClassroomService(classes=self.room.onefold.classroom.classes, batches=self.service)
         spec = matches_spec(whole, self.topic)
         subscription = await self.transport.subscribe(spec.name, [self.topic])
@@ -94,7 +96,7 @@ class Desk:
             subscription=subscription,
             uow=self.room.onefold.uow,
             ledger=self.room.onefold.ledger,
-            around=surroundings(self.clock),  # type: ignore[arg-type]
+            around=surroundings(self.clock, self._processes),  # type: ignore[arg-type]
             poll_s=0,
         )
         for _ in range(steps or 100):

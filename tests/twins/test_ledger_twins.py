@@ -10,7 +10,7 @@ import pytest
 from onefold.adapters.memory.ledger import MemoryLedger
 from onefold.adapters.memory.outbox import MemoryOutbox
 from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
-from onefold.ports.ledger import DeadLetter
+from onefold.ports.ledger import Begun, DeadLetter
 from onefold.ports.unit_of_work import Transaction
 from onefold.testing.contracts import LedgerContract, RecordEffects, Stores, failures
 
@@ -35,6 +35,21 @@ class TrustsTheNext(MemoryLedger):
     async def begin(self, *args: Any, **named: Any) -> Any:
         await super().begin(*args, **named)
         return []
+
+
+class SuspectsItself(MemoryLedger):
+    """Takes a call that comes again for another worker's."""
+
+    async def begin(self, *args: Any, token: str, **named: Any) -> Any:
+        return await super().begin(*args, token=token_hex(16), **named)
+
+
+class ForgetsTheSuspect(MemoryLedger):
+    """Knows its own call again, and has nothing more to say."""
+
+    def _begin(self, place: Any, new: Begun) -> Begun | None:
+        known, _ = self._spans.get(place, (None, None))
+        return None if known and known.token == new.token else super()._begin(place, new)
 
 
 class ParksAtOnce(MemoryLedger):
@@ -62,6 +77,8 @@ CAUGHT = {
     CountsWhatIsAskedAgain: "test_a_start_counts_once_however_often_it_is_told",
     CountsByPartition: "test_starts_of_other_messages_and_consumers_are_their_own",
     TrustsTheNext: "test_a_span_begun_again_is_told",
+    SuspectsItself: "test_a_call_does_not_suspect_itself",
+    ForgetsTheSuspect: "test_a_suspect_is_told_again_to_who_did_not_hear_of_it",
     ParksAtOnce: "test_a_letter_is_the_transactions",
 }
 

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from contextlib import chdir
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -10,6 +12,7 @@ from pydantic import SecretStr, ValidationError
 from onefold.domains.telemetry.rules import Profile
 from onefold.errors import InvalidSetting
 from onefold.settings import Settings
+from onefold.wiring import build
 
 SECRET = "hunter2-but-long-enough-for-a-real-secret"
 
@@ -19,6 +22,32 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.upper().startswith("ONEFOLD_"):
             monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("command", ["migrate", "up"])
+def test_a_home_that_cannot_be_made_is_told_in_one_line(tmp_path: Path, command: str) -> None:
+    """A file is in its place: which, and no traceback."""
+    (tmp_path / ".onefold").touch()
+
+    ended = subprocess.run(
+        [sys.executable, "-c", "from onefold.apps.cli.main import main; main()", command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    wanted = f"onefold: home: {tmp_path}/.onefold cannot be made (File exists): name another place"
+    assert ended.stderr.strip() == wanted
+
+
+def test_a_home_elsewhere_leaves_the_default_database_its_folder(tmp_path: Path) -> None:
+    """`ONEFOLD_HOME` is where `up` keeps its own; the default database is made all the same."""
+    with chdir(tmp_path):
+        build(Settings(home=tmp_path / "deep" / "home"))
+
+    assert (tmp_path / ".onefold").is_dir()
 
 
 def test_the_defaults_serve_one_machine() -> None:

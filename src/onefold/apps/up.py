@@ -15,7 +15,7 @@ from onefold.apps.demo import fill
 from onefold.apps.server import full_app, listen, serve
 from onefold.core.ids import new_event_id
 from onefold.domains.directory.rules import Role
-from onefold.settings import Settings
+from onefold.settings import Settings, make_folder
 from onefold.wiring import Installation, build
 
 ADMIN: Final = "admin"
@@ -32,7 +32,7 @@ def up(settings: Settings) -> None:
         InvalidSetting: the port is taken; nothing was started.
     """
     home = settings.home
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(home)
     embedded = settings.model_copy(
         update={
             "database_url": SecretStr(f"sqlite:///{home / 'onefold.db'}"),

@@ -11,15 +11,15 @@ What dies where:
 - before the commit: nothing was recorded, everything comes again;
 - after the commit, before the settle: everything comes again and the inbox says REPEATED;
 - in a handler that takes the process with it: the span noted by `Ledger.begin` is found by
-  whoever gets the messages next; they are then begun one by one, each start counted, and
-  the killer is parked after `max_attempts`.
+  whoever gets the messages next; they are then begun in pieces, at last one by one, each
+  start counted (`engine.suspects`), and the killer is parked after `max_attempts`.
 """
 
 import asyncio
 import logging
 from asyncio import TaskGroup
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -33,6 +33,7 @@ from onefold.engine.delivery import Delivery, HandlerTransaction, Surroundings
 from onefold.engine.front import Front
 from onefold.engine.records import TOLD_BY_THE_COMMIT, HandlerFailed, Held, record_of
 from onefold.engine.spec import ConsumerSpec, Park, Policy, Verdict, retry_then_park
+from onefold.engine.suspects import turns_of
 from onefold.errors import (
     CommitUnknown,
     InvalidEvent,
@@ -40,7 +41,7 @@ from onefold.errors import (
     StoreContended,
     StoreUnavailable,
 )
-from onefold.ports.ledger import DeadLetter, Ledger, Span, letter_message
+from onefold.ports.ledger import Begun, DeadLetter, Ledger, Span, letter_message
 from onefold.ports.transport import Message, Partition, Subscription
 from onefold.ports.unit_of_work import Claimed, Transaction, UnitOfWork
 from onefold.ports.watermarks import Watermarks
@@ -116,9 +117,7 @@ class Consumer:
         wait_s = 0.0 if due else self._pause_s()
         messages = await self._subscription.receive(max_messages=self.spec.max_batch, wait_s=wait_s)
         await self._forget_lost()
-        fresh = [Delivery(message) for message in messages]
-        await self._note(fresh)
-        await self._handle([*due, *(d for d in fresh if not self._must_wait(d))])
+        await self._handle_in_turns(due, [Delivery(message) for message in messages])
         await self._balance()
         return bool(due or messages)
 
@@ -187,20 +186,26 @@ class Consumer:
         queue.append(delivery)
         return True
 
-    async def _note(self, fresh: Sequence[Delivery]) -> None:
-        """Note the spans that are about to be handled; mark what may have killed a worker."""
+    async def _handle_in_turns(self, due: Sequence[Delivery], fresh: Sequence[Delivery]) -> None:
+        turns = turns_of(fresh, await self._note(fresh))
+        for turn in turns:
+            if len(turns) > 1:  # the note says more than is begun now
+                await self._note(turn)
+            await self._handle([*due, *(d for d in turn if not self._must_wait(d))])
+            due = ()
+
+    async def _note(self, fresh: Sequence[Delivery]) -> Collection[Begun]:
+        """Note what is about to be handled; what was begun of it before, and did not end."""
         spans = [
             Span(partition, min(positions), max(positions))
             for partition, positions in _positions(d.message for d in fresh).items()
         ]
         if not spans:
-            return
-        now = self._around.clock.now()
-        suspects = await self._patiently(lambda: self._ledger.begin(self.spec.name, spans, now=now))
-        for span in suspects:
-            for delivery in fresh:
-                place, position = delivery.message.partition, delivery.message.position
-                delivery.alone |= place == span.partition and span.first <= position <= span.last
+            return ()
+        now, token = self._around.clock.now(), self._around.random(16).hex()
+        return await self._patiently(
+            lambda: self._ledger.begin(self.spec.name, spans, token=token, now=now)
+        )
 
     async def _forget_lost(self) -> None:
         """Drop what waits from partitions that are no longer ours: their new owner gets it."""

@@ -183,11 +183,16 @@ class HandlerTransaction:
 
 
 class SyncTransaction:
-    """A `HandlerTransaction` for a handler that runs in a thread; calls wait for the loop."""
+    """
+    A `HandlerTransaction` for a handler that runs in a thread; calls wait for the loop.
+
+    It has all that a handler is given there, under the same names.
+    """
 
     def __init__(self, inner: HandlerTransaction, loop: asyncio.AbstractEventLoop) -> None:
         self._inner, self._loop = inner, loop
-        self.event, self.now, self.fence = inner.event, inner.now, inner.fence
+        self.event, self.message = inner.event, inner.message
+        self.consumer, self.now, self.fence = inner.consumer, inner.now, inner.fence
 
     @property
     def trace(self) -> Mapping[str, str]:
@@ -200,9 +205,27 @@ class SyncTransaction:
         """See `HandlerTransaction.execute`."""
         return self._wait(self._inner.execute(statement, parameters))
 
-    def publish(self, type: str, data: Any, **named: Any) -> Event:  # noqa: A002
+    def insert_new(self, table: Any, rows: Sequence[Mapping[str, Any]]) -> set[Any]:
+        """See `HandlerTransaction.insert_new`."""
+        return self._wait(self._inner.insert_new(table, rows))
+
+    def publish(
+        self,
+        type: str,  # noqa: A002 (the field's name)
+        data: Any,
+        *,
+        key: str | None = None,
+        version: int = 1,
+        cause: Event | None = None,
+    ) -> Event:
         """See `HandlerTransaction.publish`."""
-        return self._wait(self._inner.publish(type, data, **named))
+        return self._wait(self._inner.publish(type, data, key=key, version=version, cause=cause))
+
+    def schedule(
+        self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
+    ) -> None:
+        """See `HandlerTransaction.schedule`."""
+        self._wait(self._inner.schedule(kind, key, due_at=due_at, payload=payload))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -16,6 +16,18 @@ class Span(NamedTuple):
     first: int
     last: int
 
+    def overlaps(self, other: "Span") -> bool:
+        """Whether a message is in both."""
+        here = self.partition == other.partition
+        return here and self.first <= other.last and other.first <= self.last
+
+
+class Begun(NamedTuple):
+    """A span that was begun before, and the token of the call that noted it."""
+
+    span: Span
+    token: str
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
@@ -60,10 +72,17 @@ class Ledger(Protocol):
     """
 
     async def begin(
-        self, consumer: str, spans: Collection[Span], *, now: datetime
-    ) -> Collection[Span]:
+        self, consumer: str, spans: Collection[Span], *, token: str, now: datetime
+    ) -> Collection[Begun]:
         """
         Note that these spans are about to be handled; one write, whatever their number.
+
+        Args:
+            consumer: Whose.
+            spans: One a partition at the most.
+            token: At most 32 characters, unique to this call. Where it noted last nothing is
+                noted again, and the first answer is given: a lost answer may be asked again.
+            now: When.
 
         Returns:
             For each partition the span noted before, if it overlaps the new one: somebody

@@ -61,7 +61,7 @@ async def work_off(app: Onefold, process: Reaper, *, clock: ManualClock | None =
         clock: Moves when something waits; one of its own if not given.
     """
     clock = clock or ManualClock()
-    chance = Random(len(process.fatal or ""))  # noqa: S311 (chance that can be repeated)
+    chance = Random(process.fatal or "")  # noqa: S311 (chance that can be repeated)
     around = Surroundings(
         clock=clock, random=chance.randbytes, jitter=chance.random, sleep=clock.sleep
     )

@@ -5,7 +5,7 @@ import builtins
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, chdir
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -681,3 +681,30 @@ async def test_what_is_no_database_is_told(
                 pass
     finally:
         await uow.aclose()
+
+
+@pytest.mark.parametrize(
+    ("file", "advice"),
+    [
+        ("none/at/x.db", "{file} is in a folder that does not exist: create it, or name"),
+        (".", "{file} is a folder: name a file"),
+        ("locked.db", "{file}: let this process read and write it and its folder"),
+    ],
+    ids=["no folder", "a folder", "of somebody else"],
+)
+@pytest.mark.parametrize("call", ["begin", "read"])
+async def test_a_file_that_cannot_be_opened_is_named(
+    tmp_path: Path, file: str, advice: str, call: str
+) -> None:
+    """With its whole path, though the URL has a relative one, and with what to do about it."""
+    (tmp_path / "locked.db").symlink_to(tmp_path / "locked.db")  # root may open all but this
+    with chdir(tmp_path):
+        uow = SqlUnitOfWork(Database(f"sqlite:///{file}"))
+
+        with pytest.raises(StoreUnavailable) as told:
+            async with getattr(uow, call)():
+                pass
+
+    await uow.aclose()
+    assert told.value.reason == "unable to open database file"
+    assert advice.format(file=tmp_path / file) in str(told.value)

@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, MetaData, String, Table, text
 
 from onefold import Onefold
+from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.sql.guard import sql_guard
 from onefold.core.envelope import Event
 from onefold.engine.delivery import HandlerTransaction, SyncTransaction
 from onefold.errors import InvalidSetting
 
 WAIT_S = 15
+NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 async def rows(app: Onefold) -> list[str]:
@@ -27,6 +30,10 @@ async def prepared(app: Onefold) -> None:
     """A table for effects that refuses a second one."""
     async with app.uow.begin() as tx:
         await tx.execute(text("CREATE TABLE effects (id VARCHAR(80) PRIMARY KEY)"))
+
+
+def _effects() -> Table:
+    return Table("effects", MetaData(), Column("id", String(80), primary_key=True))
 
 
 def effect(id_: str) -> Any:
@@ -74,6 +81,33 @@ async def test_a_plain_function_is_a_handler_too(sqlite_url: str) -> None:
         await asyncio.wait_for(done.wait(), WAIT_S)
         await worker.drain()
         assert await rows(app) == ["one"]
+
+
+async def test_a_plain_function_can_do_all_that_an_async_one_can(database_url: str) -> None:
+    """New rows, events and deadlines commit with it; it sees the message it came in."""
+    app, done, new = Onefold(database_url), asyncio.Event(), list[object]()
+    effects = _effects()
+
+    @app.consumer("t", name="plain")
+    def plain(event: Event, tx: SyncTransaction) -> None:
+        assert tx.message is not None
+        new.append(tx.insert_new(effects, [{"id": event.id}, {"id": tx.message.partition.topic}]))
+        tx.schedule("remind", event.id, due_at=tx.now, payload={"by": tx.consumer})
+        tx.publish("told", {}, key=event.id)
+
+    @app.consumer("told", name="hear")
+    async def hear(event: Event, tx: HandlerTransaction) -> None:
+        new.append(event.key)
+        done.set()
+
+    async with app.running() as worker:
+        await prepared(app)
+        await app.publish("t", {}, id="one")
+        await asyncio.wait_for(done.wait(), WAIT_S)
+        await worker.drain()
+        due = await SqlDeadlines(app.uow).due("remind", now=NEVER, limit=9)
+        assert (new, await rows(app)) == ([{("one",), ("t",)}, "one"], ["one", "t"])
+        assert [(one.key, one.payload) for one in due] == [("one", {"by": "plain"})]
 
 
 async def test_a_batch_handler_gets_a_polls_events_together(sqlite_url: str) -> None:

@@ -1,10 +1,12 @@
 """Consumers over every store: an effect per event, whatever comes again."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 from random import Random
-from typing import Any
+from typing import Any, cast
 
+import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, insert, select
 
 from onefold.adapters.memory.transport import MemoryTransport
@@ -19,6 +21,7 @@ from onefold.ports.transport import Outgoing
 from onefold.ports.unit_of_work import UnitOfWork
 from onefold.ports.watermarks import Watermarks
 from onefold.testing.clock import ManualClock
+from onefold.testing.crash.points import Crash
 
 
 def surroundings(clock: ManualClock, seed: int = 1) -> Surroundings:
@@ -197,18 +200,22 @@ async def test_undecodable_bytes_are_parked_with_all_that_is_known(world: World)
 class LosesAnswers:
     """A ledger whose first commits are never heard of; they are there all the same."""
 
-    def __init__(self, ledger: Ledger, *, lost: int) -> None:
-        self._ledger, self._lost = ledger, lost
+    def __init__(self, ledger: Ledger, *, lost: int, of: str = "count") -> None:
+        self._ledger, self._lost, self._of = ledger, lost, of
+        self.calls = Counter[str]()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._ledger, name)
+        method = getattr(self._ledger, name)
 
-    async def count(self, *args: Any, **named: Any) -> int:
-        counted = await self._ledger.count(*args, **named)
-        if self._lost:
-            self._lost -= 1
-            raise CommitUnknown("the connection broke")
-        return counted
+        async def call(*args: Any, **named: Any) -> Any:
+            self.calls[name] += 1
+            answer = await method(*args, **named)
+            if name == self._of and self._lost:
+                self._lost -= 1
+                raise CommitUnknown("the connection broke")
+            return answer
+
+        return call
 
 
 async def test_a_start_whose_answer_was_lost_is_no_second_start(world: World) -> None:
@@ -220,7 +227,7 @@ async def test_a_start_whose_answer_was_lost_is_no_second_start(world: World) ->
             raise ValueError(failing.pop())
         await world.note(event, tx)
 
-    world.ledger = LosesAnswers(world.ledger, lost=3)
+    world.ledger = cast("Ledger", LosesAnswers(world.ledger, lost=3))
     consumer = await world.consumer(handler, max_attempts=2)
     await send(world.transport, event(world.clock, 1))
     for _ in range(5):
@@ -230,6 +237,71 @@ async def test_a_start_whose_answer_was_lost_is_no_second_start(world: World) ->
     assert await world.effects() == [1]
     assert await world.ledger.letters() == []
     assert consumer.counts.commits_unknown == 3
+
+
+async def test_a_consumer_whose_answer_was_lost_does_not_suspect_itself(world: World) -> None:
+    """It began its messages and died of none: they stay together, and no start is counted."""
+    ledger = LosesAnswers(world.ledger, lost=2, of="begin")
+    world.ledger = cast("Ledger", ledger)
+    consumer = await world.consumer(world.note)
+    await send(world.transport, *(event(world.clock, n) for n in range(4)))
+
+    await consumer.step()
+
+    assert sorted(await world.effects()) == [0, 1, 2, 3]
+    assert (consumer.counts.commits_unknown, ledger.calls["count"]) == (2, 0)
+
+
+async def test_a_lost_answer_hides_no_message_that_may_kill(world: World) -> None:
+    """Another worker began them and died: who comes next still begins each by itself."""
+
+    async def dies(_: Event, __: HandlerTransaction) -> None:
+        raise Crash("the handler took its process with it")
+
+    died = await world.consumer(dies)
+    await send(world.transport, *(event(world.clock, n) for n in range(4)))
+    with pytest.raises(Crash):
+        await died.step()
+    await died._subscription.close()
+    ledger = LosesAnswers(world.ledger, lost=2, of="begin")
+    world.ledger = cast("Ledger", ledger)
+    consumer = await world.consumer(world.note)
+
+    await consumer.drain()
+
+    assert sorted(await world.effects()) == [0, 1, 2, 3]
+    assert (consumer.counts.commits_unknown, ledger.calls["count"]) == (2, 4)
+
+
+async def test_what_is_begun_in_pieces_keeps_its_order_around_what_fails(world: World) -> None:
+    """A later piece waits behind a message that failed in an earlier one; other keys go on."""
+
+    async def dies(_: Event, __: HandlerTransaction) -> None:
+        raise Crash("the handler took its process with it")
+
+    failing = ["together", "alone"]
+
+    async def handler(event: Event, tx: HandlerTransaction) -> None:
+        if event.data["n"] == 6 and failing:
+            raise ValueError(failing.pop())
+        await world.note(event, tx)
+
+    died = await world.consumer(dies)
+    await send(world.transport, *(event(world.clock, n, key="ab"[n % 2]) for n in range(80)))
+    with pytest.raises(Crash):
+        await died.step()
+    await died._subscription.close()
+    consumer = await world.consumer(handler)
+
+    await consumer.step()
+    first = await world.effects()
+    world.clock.advance(timedelta(seconds=10))
+    await consumer.drain()
+
+    assert sorted(first) == sorted([*range(1, 80, 2), 0, 2, 4])
+    found = await world.effects()
+    assert [n for n in found if n % 2] == list(range(1, 80, 2))
+    assert [n for n in found if n % 2 == 0] == list(range(0, 80, 2))
 
 
 async def test_a_large_poll_is_kept_in_order_around_what_fails(world: World) -> None:

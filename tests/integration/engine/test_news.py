@@ -165,9 +165,14 @@ async def test_events_go_to_the_kafka_that_is_set(sqlite_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "postgresql://onefold:x@127.0.0.1:9/none", "sqlite:////nowhere/at/all.db"]
+    ("url", "told"),
+    [
+        ("nonsense", "database_url: expected sqlite:///file.db or postgresql://"),
+        ("postgresql://onefold:x@127.0.0.1:9/none", "store_unavailable: "),
+        ("sqlite:////nowhere/at/all.db", "/nowhere/at/all.db is in a folder that does not exist"),
+    ],
 )
-def test_a_server_without_a_database_says_only_that(url: str) -> None:
+def test_a_server_without_a_database_says_only_that(url: str, told: str) -> None:
     """One line and exit code 1; that it serves is said when it does."""
     ended = subprocess.run(
         [sys.executable, "-c", "from onefold.apps.cli.main import main; main()", "serve"],
@@ -180,4 +185,5 @@ def test_a_server_without_a_database_says_only_that(url: str) -> None:
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("onefold: ")
+    assert told in ended.stderr
     assert ended.stderr.count("\n") == 1

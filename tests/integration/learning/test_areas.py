@@ -1,10 +1,15 @@
 """Scenarios, reviews, content, budgets and analytics end to end, on both databases."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from secrets import token_bytes
+from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from sqlalchemy import func, select
 from tests.support import School, new_school
@@ -19,12 +24,15 @@ from tests.support_learning import (
 )
 
 from onefold.adapters.sql.outbox import SqlOutbox
+from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.domains.learning.budgets.rules import Enforcement
 from onefold.domains.learning.budgets.service import Usage
 from onefold.domains.learning.calendar import Period
 from onefold.domains.learning.content.rules import Given, Kind, Material, MaterialKind
 from onefold.domains.learning.content.tables import materials, topics
 from onefold.domains.learning.scenarios.definitions import shipped
+from onefold.domains.learning.scenarios.judge import LemmaJudge
+from onefold.domains.learning.scenarios.service import ScenarioService
 from onefold.errors import (
     BudgetExhausted,
     Conflict,
@@ -34,6 +42,7 @@ from onefold.errors import (
     NotFound,
     Unavailable,
 )
+from onefold.ports.unit_of_work import Transaction
 from onefold.testing.clock import ManualClock
 from onefold.wiring import Installation
 
@@ -195,6 +204,60 @@ async def test_a_school_brings_its_own_scenarios(onefold: Installation, school: 
         school.service, language="es", category="travel", difficulty="beginner"
     )
     assert [d.id for d in listed] == ["airport"]
+
+
+class _Reads:
+    """Counts the definitions that a transaction's queries give."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx, self.definitions = tx, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
+
+    async def execute(self, statement: Any, *rows: Any) -> Any:
+        if statement.is_select and "definition" in statement.selected_columns:
+            asked = select(func.count()).select_from(statement.subquery())
+            self.definitions += (await self._tx.execute(asked)).scalar_one()
+        return await self._tx.execute(statement, *rows)
+
+
+async def test_one_scenario_is_read_without_the_others(
+    onefold: Installation, school: School, clock: ManualClock
+) -> None:
+    """However many a school has, an attempt is begun by reading one; the newest, or the shipped."""
+    raw = msgspec.json.decode(msgspec.json.encode(shipped()["restaurant"]))
+    mine = [raw | {"id": f"own-{n}", "version": v} for n in range(20) for v in (1, 2)]
+    await onefold.learning.scenarios.import_definitions(school.admin, [*mine, raw | {"version": 9}])
+    reads: list[_Reads] = []
+
+    class Counted(SqlUnitOfWork):
+        @asynccontextmanager
+        async def begin(self) -> AsyncIterator[Any]:
+            async with super().begin() as tx:
+                reads.append(_Reads(tx))
+                yield reads[-1]
+
+        @asynccontextmanager
+        async def read(self) -> AsyncIterator[Any]:
+            async with super().read() as tx:
+                reads.append(_Reads(tx))
+                yield reads[-1]
+
+    scenarios = ScenarioService(
+        Counted(onefold.database), clock=clock, random=token_bytes, judge=LemmaJudge()
+    )
+
+    begun = await scenarios.start(school.service, uuid4(), "own-3", "es")
+    found = [await scenarios.definition(school.service, i) for i in ("own-4", "restaurant")]
+    await scenarios.retire(school.admin, "restaurant")
+    found += [await scenarios.definition(school.service, i) for i in ("restaurant", "airport")]
+
+    assert begun["scenario_version"] == 2
+    assert [(d.id, d.version) for d in found] == [
+        ("own-4", 2), ("restaurant", 9), ("restaurant", 1), ("airport", 1),
+    ]  # fmt: skip
+    assert [read.definitions for read in reads] == [1, 1, 1, 0, 1, 0]
 
 
 async def test_attempts_are_found_by_their_own_school_and_pupil(

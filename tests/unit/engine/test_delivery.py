@@ -1,6 +1,7 @@
 """Handlers that are plain functions run in a thread, and are waited for."""
 
 import asyncio
+import inspect
 import threading
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork
 from onefold.engine.delivery import HandlerTransaction, SyncTransaction, async_handler
+from onefold.ports.transport import Message, Partition
 from onefold.testing.clock import ManualClock
 
 
@@ -49,6 +51,42 @@ async def test_a_plain_function_sees_event_instant_and_fence() -> None:
         await async_handler(handler)(None, tx)
 
     assert seen == [(now, 7)]
+
+
+def _given(kind: type[Any], made: Any) -> dict[str, object]:
+    """What a handler is given by name: each method's parameters, each value."""
+    public = {name for name in {*dir(kind), *vars(made)} if not name.startswith("_")}
+    return {name: _shape(kind, made, name) for name in public - _THE_ENGINES}
+
+
+def _shape(kind: type[Any], made: Any, name: str) -> object:
+    method = getattr(kind, name, None)
+    return inspect.signature(method) if inspect.isfunction(method) else getattr(made, name)
+
+
+_THE_ENGINES = {"tx", "random", "together", "flush"}  # how the engine makes and ends it
+
+
+class KnowsNoDeadlines(SyncTransaction):
+    """Twin: as it was when `schedule` had been given to async handlers alone."""
+
+    schedule: Any = None
+
+
+@pytest.mark.parametrize("kind", [SyncTransaction, KnowsNoDeadlines])
+async def test_a_plain_function_is_given_what_an_async_one_is(kind: type[SyncTransaction]) -> None:
+    """The same names, with the same parameters and values; one that lacks any is told."""
+    async with MemoryUnitOfWork().begin() as inner:
+        message = Message(partition=Partition("t", 1), position=2, key=None, value=b"")
+        tx = HandlerTransaction(
+            inner, consumer="c", now=ManualClock().now(), random=bytes, fence=7, message=message
+        )
+        plain = kind(tx, asyncio.get_running_loop())
+
+    wanted, found = _given(HandlerTransaction, tx), _given(kind, plain)
+
+    assert len(wanted) >= 10
+    assert (found == wanted) is (kind is SyncTransaction), found.keys() ^ wanted.keys()
 
 
 class Called:

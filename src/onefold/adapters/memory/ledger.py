@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from onefold.ports.ledger import DeadLetter, Span
+from onefold.ports.ledger import Begun, DeadLetter, Span
 from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Transaction
 
@@ -15,23 +15,23 @@ class MemoryLedger:
 
     def __init__(self, uow: Any) -> None:
         self._uow = uow
-        self._spans: dict[tuple[str, Partition], Span] = {}
+        # What is noted of a partition, and what was answered then.
+        self._spans: dict[tuple[str, Partition], tuple[Begun, Begun | None]] = {}
         self._starts: dict[tuple[str, Partition, int], tuple[int, str]] = {}
 
     async def begin(
-        self,
-        consumer: str,
-        spans: Collection[Span],
-        *,
-        now: datetime,
-    ) -> Collection[Span]:
-        found = []
-        for span in spans:
-            before = self._spans.get((consumer, span.partition))
-            if before and before.first <= span.last and span.first <= before.last:
-                found.append(before)
-            self._spans[consumer, span.partition] = span
-        return found
+        self, consumer: str, spans: Collection[Span], *, token: str, now: datetime
+    ) -> Collection[Begun]:
+        answers = [self._begin((consumer, span.partition), Begun(span, token)) for span in spans]
+        return [answer for answer in answers if answer is not None]
+
+    def _begin(self, place: tuple[str, Partition], new: Begun) -> Begun | None:
+        before, answered = self._spans.get(place, (None, None))
+        if before and before.token == new.token:
+            return answered
+        answer = before if before and before.span.overlaps(new.span) else None
+        self._spans[place] = new, answer
+        return answer
 
     async def count(
         self,

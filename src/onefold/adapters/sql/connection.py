@@ -211,7 +211,7 @@ class Database:
             StoreUnavailable: it is gone, and what is written now will be too.
         """
         if self._file is not None and not self._file.exists():
-            raise StoreUnavailable("the database's file is not there")
+            raise StoreUnavailable("the database's file is not there", f"it was {self._file}")
 
     async def aclose(self) -> None:
         """Close every connection, rolling back what is open on it. Safe twice."""

@@ -8,11 +8,12 @@ from sqlalchemy import and_, bindparam, case, select, update
 
 from onefold.adapters.sql.schema import dead_letters, spans, starts
 from onefold.core.ids import derived_id
-from onefold.ports.ledger import DeadLetter, Span
+from onefold.ports.ledger import Begun, DeadLetter, Span
 from onefold.ports.tables import rows_of
 from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 
+_NOTES = ("first", "last", "begun_at", "token", "before_first", "before_last", "before_token")
 # Made once: what is run for every poll is not worth building for every poll.
 _NOTED = select(spans).where(
     spans.c.consumer == bindparam("of_consumer"),
@@ -25,7 +26,7 @@ _MOVED = (
         spans.c.topic == bindparam("of_topic"),
         spans.c.partition == bindparam("of_partition"),
     )
-    .values(first=bindparam("to_first"), last=bindparam("to_last"), begun_at=bindparam("at"))
+    .values({name: bindparam(f"to_{name}") for name in _NOTES})
 )
 
 
@@ -36,33 +37,33 @@ class SqlLedger:
         self._uow = uow
 
     async def begin(
-        self, consumer: str, spans_: Collection[Span], *, now: datetime
-    ) -> Collection[Span]:
+        self, consumer: str, spans_: Collection[Span], *, token: str, now: datetime
+    ) -> Collection[Begun]:
         wanted = {span.partition: span for span in sorted(spans_)}
         topics = sorted({partition.topic for partition in wanted})
         async with self._uow.begin() as tx:
             noted = await tx.execute(_NOTED, [{"of_consumer": consumer, "of_topics": topics}])
-            before = {s.partition: s for s in map(_span, rows_of(noted)) if s.partition in wanted}
-            fresh = [_span_row(consumer, wanted[p], now) for p in wanted.keys() - before.keys()]
+            before = {_partition(row): row for row in rows_of(noted)}
+            answers = {p: _answer(before.get(p), span, token) for p, span in wanted.items()}
+            # Where its token stands this call was here before, and its answer was lost.
+            to_note = {
+                p: _note(span, token, answers[p], now)
+                for p, span in wanted.items()
+                if p not in before or before[p]["token"] != token
+            }
+            fresh = [_place(consumer, p) | to_note[p] for p in to_note.keys() - before.keys()]
             new = await tx.insert_new(spans, fresh) if fresh else set()
             moved = [
-                _move(consumer, span, now)
-                for span in wanted.values()
-                if (consumer, *span.partition) not in new
+                _move(consumer, p, note) for p, note in to_note.items() if (consumer, *p) not in new
             ]
             if moved:
                 await tx.execute(_MOVED, moved)
-        return [s for s in before.values() if _overlap(s, wanted[s.partition])]
+        return [answer for answer in answers.values() if answer is not None]
 
     async def count(
         self, consumer: str, partition: Partition, position: int, *, token: str, now: datetime
     ) -> int:
-        place = {
-            "consumer": consumer,
-            "topic": partition.topic,
-            "partition": partition.number,
-            "position": position,
-        }
+        place = _place(consumer, partition) | {"position": position}
         row = place | {"starts": 1, "token": token, "begun_at": now}
         here = and_(*(starts.c[name] == value for name, value in place.items()))
         async with self._uow.begin() as tx:
@@ -108,24 +109,37 @@ class SqlLedger:
         await tx.execute(update(dead_letters).where(here).values(state="replayed", moved_at=now))
 
 
-def _span_row(consumer: str, span: Span, now: datetime) -> dict[str, Any]:
-    (topic, number), first, last = span
-    place = {"consumer": consumer, "topic": topic, "partition": number}
-    return place | {"first": first, "last": last, "begun_at": now}
+def _answer(row: Mapping[str, Any] | None, span: Span, token: str) -> Begun | None:
+    """What was begun before *span* and not settled; once told, told again under its token."""
+    if row is None:
+        return None
+    if row["token"] == token:
+        return _begun(span.partition, row, "before_")
+    before = _begun(span.partition, row, "")
+    return before if before and before.span.overlaps(span) else None
 
 
-def _span(row: Mapping[str, Any]) -> Span:
-    return Span(Partition(row["topic"], row["partition"]), row["first"], row["last"])
+def _begun(partition: Partition, row: Mapping[str, Any], which: str) -> Begun | None:
+    first, last, token = (row[f"{which}{name}"] for name in ("first", "last", "token"))
+    return None if first is None else Begun(Span(partition, first, last), token)
 
 
-def _overlap(one: Span, other: Span) -> bool:
-    return one.first <= other.last and other.first <= one.last
+def _note(span: Span, token: str, before: Begun | None, now: datetime) -> dict[str, Any]:
+    earlier = (None, None, None) if before is None else (*before.span[1:], before.token)
+    return dict(zip(_NOTES, (span.first, span.last, now, token, *earlier), strict=True))
 
 
-def _move(consumer: str, span: Span, now: datetime) -> dict[str, Any]:
-    (topic, number), first, last = span
-    place = {"of_consumer": consumer, "of_topic": topic, "of_partition": number}
-    return place | {"to_first": first, "to_last": last, "at": now}
+def _partition(row: Mapping[str, Any]) -> Partition:
+    return Partition(row["topic"], row["partition"])
+
+
+def _place(consumer: str, partition: Partition) -> dict[str, Any]:
+    return {"consumer": consumer, "topic": partition.topic, "partition": partition.number}
+
+
+def _move(consumer: str, partition: Partition, note: Mapping[str, Any]) -> dict[str, Any]:
+    place = {f"of_{name}": value for name, value in _place(consumer, partition).items()}
+    return place | {f"to_{name}": value for name, value in note.items()}
 
 
 def _letter_row(letter: DeadLetter) -> dict[str, Any]:

@@ -88,6 +88,11 @@ spans = Table(
     Column("first", BigInteger, nullable=False),
     Column("last", BigInteger, nullable=False),
     Column("begun_at", Instant, nullable=False),
+    Column("token", String(32), nullable=False, server_default=text("''")),  # of that call
+    # What that call was answered: the span it found, if any.
+    Column("before_first", BigInteger),
+    Column("before_last", BigInteger),
+    Column("before_token", String(32)),
 )
 
 # How often a message that failed or may kill its worker was begun alone.

@@ -1,9 +1,10 @@
 """The promises of `Ledger`."""
 
 from dataclasses import replace
+from itertools import count
 from typing import Any, Final, cast
 
-from onefold.ports.ledger import DeadLetter, Ledger, Span, letter_message
+from onefold.ports.ledger import Begun, DeadLetter, Ledger, Span, letter_message
 from onefold.ports.transport import Partition
 from onefold.testing.contracts.stores import (
     NOON,
@@ -15,6 +16,7 @@ from onefold.testing.contracts.stores import (
 )
 
 HERE, THERE = Partition("topic", 0), Partition("topic", 1)
+_CALLS = count(1)
 
 _LETTER: Final = DeadLetter(
     consumer="c",
@@ -91,10 +93,24 @@ class LedgerContract(Contract):
             assert sorted(counted) == [1, 2, 3, 4, 5], counted
 
     async def _begin(
-        self, stores: Stores, *spans: tuple[Partition, int, int], consumer: str = "c"
+        self,
+        stores: Stores,
+        *spans: tuple[Partition, int, int],
+        consumer: str = "c",
+        call: str | None = None,
     ) -> set[Span]:
+        call = call or f"call {next(_CALLS)}"
+        return {span for span, _ in await self._begun(stores, call, *spans, consumer=consumer)}
+
+    async def _begun(
+        self,
+        stores: Stores,
+        call: str,
+        *spans: tuple[Partition, int, int],
+        consumer: str = "c",
+    ) -> set[Begun]:
         noted = [Span(*span) for span in spans]
-        return set(await self._ledger(stores).begin(consumer, noted, now=NOON))
+        return set(await self._ledger(stores).begin(consumer, noted, token=call, now=NOON))
 
     async def test_a_span_begun_again_is_told(self) -> None:
         """Overlapping by one message is enough: that one may have killed its worker."""
@@ -124,6 +140,46 @@ class LedgerContract(Contract):
             found = await self._begin(stores, (HERE, 5, 6), (THERE, 2, 2))
 
             assert found == {Span(HERE, 6, 9)}
+
+    async def test_spans_say_by_whom_they_were_begun(self) -> None:
+        """So that what one call noted is told from what others did."""
+        async with self.fresh() as stores:
+            await self._begun(stores, "one", (HERE, 3, 5), (THERE, 1, 4))
+            await self._begun(stores, "two", (HERE, 6, 9))
+
+            found = await self._begun(stores, "three", (HERE, 6, 6), (THERE, 4, 9))
+
+            assert found == {Begun(Span(HERE, 6, 9), "two"), Begun(Span(THERE, 1, 4), "one")}
+
+    async def test_a_call_does_not_suspect_itself(self) -> None:
+        """A commit whose answer was lost is begun again under its token: nobody died."""
+        async with self.fresh() as stores:
+            told = [
+                await self._begin(stores, (HERE, 3, 5), (THERE, 1, 1), call="t") for _ in range(3)
+            ]
+
+            assert told == [set()] * 3, told
+
+    async def test_a_suspect_is_told_again_to_who_did_not_hear_of_it(self) -> None:
+        """The lost answer was about a message that may kill: it must not be forgotten."""
+        async with self.fresh() as stores:
+            await self._begin(stores, (HERE, 3, 5), (THERE, 1, 1))
+
+            told = [
+                await self._begin(stores, (HERE, 5, 9), (THERE, 2, 2), call="t") for _ in range(3)
+            ]
+
+            assert told == [{Span(HERE, 3, 5)}] * 3, told
+
+    async def test_who_began_meanwhile_is_suspected(self) -> None:
+        """Between a lost answer and its repetition another worker took one of the partitions."""
+        async with self.fresh() as stores:
+            await self._begin(stores, (HERE, 3, 5), (THERE, 1, 4), call="t")
+            await self._begin(stores, (HERE, 3, 3))
+
+            found = await self._begin(stores, (HERE, 3, 5), (THERE, 1, 4), call="t")
+
+            assert found == {Span(HERE, 3, 3)}
 
     async def _park(self, stores: Stores, letter: DeadLetter) -> None:
         async with stores.uow.begin() as tx:

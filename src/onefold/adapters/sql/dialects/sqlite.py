@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Table, event
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.adapters.sql.schema import inbox
-from onefold.errors import InvalidSetting
+from onefold.errors import InvalidSetting, StoreUnavailable
 from onefold.ports.deadlines import Deadline
 from onefold.ports.features import Features
 from onefold.ports.unit_of_work import InboxClaim
@@ -80,7 +81,13 @@ def _engine(url: URL, wait_s: float, *, size: int, pragma: str | None = None) ->
     @event.listens_for(engine.sync_engine, "do_connect")
     def _can_open(*_: object) -> None:
         # A failed open inside aiosqlite leaves its thread telling an event loop that may be gone.
-        sqlite3.connect(url.database or "").close()
+        file = url.database or ""
+        try:
+            sqlite3.connect(file).close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+                raise
+            raise StoreUnavailable(str(error), _how_to_open(file)) from error
 
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
@@ -95,6 +102,15 @@ def _engine(url: URL, wait_s: float, *, size: int, pragma: str | None = None) ->
         cursor.close()
 
     return engine
+
+
+def _how_to_open(file: str) -> str:
+    path = Path(file.removeprefix("file:")).absolute()
+    if path.is_dir():
+        return f"{path} is a folder: name a file"
+    if not path.parent.is_dir():
+        return f"{path} is in a folder that does not exist: create it, or name another file"
+    return f"{path}: let this process read and write it and its folder"
 
 
 def _use_wal(cursor: Any, attempts: int = 20) -> None:

@@ -28,7 +28,7 @@ async def healthz(request: Request, onefold: Served) -> Reply:
         await onefold.check()
     except OnefoldError as error:
         wait = {"Retry-After": str(RETRY_AFTER_S)}
-        return problem(request, 503, error.code, str(error), headers=wait)
+        return problem(request, 503, error.code, _why(error), headers=wait)
     states = [feed.state() for feed in onefold.feeds]
     ready = all(state.alive for state in states)
     body: dict[str, Any] = {
@@ -44,6 +44,12 @@ async def healthz(request: Request, onefold: Served) -> Reply:
 async def livez() -> Reply:
     """200 for as long as the event loop answers."""
     return Reply({"status": "ok"})
+
+
+def _why(error: OnefoldError) -> str:
+    """Without the advice, which names files: this is read by anybody."""
+    reason = getattr(error, "reason", None)
+    return f"{error.code}: {reason}" if reason else str(error)
 
 
 def _shown(state: FeedState) -> dict[str, Any]:

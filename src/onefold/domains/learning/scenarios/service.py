@@ -115,7 +115,7 @@ class ScenarioService:
         """
         caller.require(Scope.LEARNING_READ)
         async with self._uow.read() as tx:
-            found = (await _catalogue(tx, caller.school_id)).get(scenario_id)
+            found = await _definition(tx, caller.school_id, scenario_id)
         if found is None:
             raise NotFound("scenario", scenario_id)
         return found
@@ -208,7 +208,7 @@ class ScenarioService:
         async def work(tx: Transaction) -> Row:
             now = self._clock.now()
             await require_learner(tx, caller, student_id, now=now)
-            definition = (await _catalogue(tx, caller.school_id)).get(scenario_id)
+            definition = await _definition(tx, caller.school_id, scenario_id)
             if definition is not None and language in definition.languages:
                 await tx.insert_new(attempts_table, [new_row(definition, now)])
             # What stands there now, from this call or an earlier one, whatever was retired.
@@ -520,13 +520,25 @@ _SESSION_FACTS: Final = {
 
 
 async def _catalogue(tx: Transaction, school_id: UUID) -> dict[str, Definition]:
-    """Shipped scenarios, with the school's own added or in their place."""
-    own = [
-        msgspec.convert(row["definition"], Definition)
-        for row in await store.own_definitions(tx, school_id)
-    ]
+    """
+    Shipped scenarios, with the school's own added or in their place.
+
+    Limit: reads all of these: 52 ms of CPU for 200 of 3 KB on SQLite, where `_definition` takes
+    1 ms (2026-11-28).
+    """
+    own = [_read(row) for row in await store.own_definitions(tx, school_id)]
     found = dict(shipped()) | {definition.id: definition for definition in own}
     return dict(sorted(found.items()))
+
+
+async def _definition(tx: Transaction, school_id: UUID, scenario_id: str) -> Definition | None:
+    """One scenario of `_catalogue`, without the others."""
+    own = await store.own_definition(tx, school_id, scenario_id)
+    return shipped().get(scenario_id) if own is None else _read(own)
+
+
+def _read(row: Row) -> Definition:
+    return msgspec.convert(row["definition"], Definition)
 
 
 def _visible(found: Row | None, caller: Principal, attempt_id: UUID) -> Row:

@@ -34,6 +34,18 @@ async def own_definitions(tx: Transaction, school_id: UUID) -> Sequence[Row]:
     return rows_of(await tx.execute(query))
 
 
+async def own_definition(tx: Transaction, school_id: UUID, scenario_id: str) -> Row | None:
+    """The newest version of one of the school's own scenarios, unless it is retired."""
+    query = (
+        select(definitions)
+        .where(definitions.c.school_id == school_id, definitions.c.id == scenario_id)
+        .order_by(definitions.c.version.desc())
+        .limit(1)
+    )
+    found = row_of(await tx.execute(query))
+    return found if found is None or found["retired_at"] is None else None
+
+
 async def definition(
     tx: Transaction, school_id: UUID, scenario_id: str, version: int
 ) -> Row | None:
