@@ -1,29 +1,36 @@
 """A courier's process dies at every boundary, from the close to the receipt; nothing is lost."""
 
-import shutil
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import delete
 from tests.support import new_school
 from tests.support_trace import OK, Scripted, World, trade
 
 from onefold.adapters.sinks import registry
 from onefold.adapters.sql.deadlines import SqlDeadlines
+from onefold.adapters.sql.schema import deadlines
 from onefold.core.ids import derived_id
 from onefold.domains.trace.desk import TraceDesk
 from onefold.domains.trace.service import TraceService
 from onefold.engine.courier import Courier
 from onefold.ports.desk import Route
+from onefold.ports.tables import metadata
 from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario, explore
 from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
+from onefold.testing.sql import threadless, unsynced
 from onefold.wiring import Installation, build
 
 pytestmark = pytest.mark.timeout(120)
+
+_numbers = count(1)
 
 
 class _Deadly:
@@ -74,30 +81,26 @@ class _SettlesFirst(_OneAtATime):
 
 
 class Deaths:
-    """Trades on their way to one destination, over a database of its own."""
+    """
+    Trades on their way to one destination, of a school of their own.
 
-    def __init__(
-        self, template: Path, home: Path, build_: type[Courier], *, trades: int = 1
-    ) -> None:
+    A process has parts of its own; the connections, which hold nothing after a death, and
+    what SQLAlchemy compiled are those of all.
+    """
+
+    def __init__(self, onefold: Installation, build_: type[Courier], *, trades: int = 1) -> None:
         self._ids = [derived_id("crash", str(n)) for n in range(trades)]
-        shutil.copy(template, home)
-        self._home, self._build = home, build_
-        self.clock, self.sink = ManualClock(), Scripted()
+        self._onefold, self._build = onefold, build_
+        self.clock: ManualClock = onefold.clock  # type: ignore[assignment]
+        self.sink, self._given = Scripted(), trade(self.clock.now())
         self._made = False
 
     async def run(self, reaper: Reaper) -> None:
         """A process: record the trade, wait, deliver what is due."""
-        onefold = build(
-            Settings(database_url=SecretStr(f"sqlite:///{self._home}")), clock=self.clock
-        )
-        try:
-            await self._run(onefold, reaper)
-        finally:
-            await onefold.aclose()
-
-    async def _run(self, onefold: Installation, reaper: Reaper) -> None:
+        onefold = self._onefold
         if not self._made:
-            self.school, self._made = await new_school(onefold), True
+            await self._forget_other_worlds()
+            self.school, self._made = await new_school(onefold, str(next(_numbers))), True
             world = World(onefold, self.school)
             await world.destination(sink=self.sink)
             await world.subscribe()
@@ -105,8 +108,7 @@ class Deaths:
         service = TraceService(
             uow, clock=self.clock, random=onefold.trace.random, make=registry.make
         )
-        given = trade(ManualClock().now())
-        await service.record_many(self.school.service, [(id_, given) for id_ in self._ids])
+        await service.record_many(self.school.service, [(id_, self._given) for id_ in self._ids])
         self.clock.advance(timedelta(minutes=6))  # due, and any lease of a dead process over
         desk = TraceDesk(
             uow, random=onefold.trace.random, jitter=lambda: 0.5, watch=lambda *_: None
@@ -119,15 +121,15 @@ class Deaths:
             pass
         await courier.aclose()
 
+    async def _forget_other_worlds(self) -> None:
+        async with self._onefold.uow.begin() as tx:
+            for table in reversed(metadata.sorted_tables):
+                if table.name.startswith("trace_") or table is deadlines:
+                    await tx.execute(delete(table))
+
     async def check(self) -> None:
         """Received, never early, the same id and bytes; at most one repeat for one death."""
-        onefold = build(
-            Settings(database_url=SecretStr(f"sqlite:///{self._home}")), clock=self.clock
-        )
-        try:
-            every = await World(onefold, self.school).deliveries()
-        finally:
-            await onefold.aclose()
+        every = await World(self._onefold, self.school).deliveries()
         assert len(every) == len(self._ids), f"{len(every)} deliveries"
         assert set(self.sink.ids) == {str(row["id"]) for row in every}, "lost, or doubled"
         for found in every:
@@ -142,32 +144,30 @@ class Deaths:
         return Scenario(run=self.run, check=self.check)
 
 
-async def test_no_death_of_a_courier_loses_or_doubles(
-    sqlite_template: Path, tmp_path: Path
-) -> None:
-    """Close, claim, open, send, settle, complete: each is died at, before it and after it."""
-    numbers = iter(range(1000))
+@pytest.fixture
+async def lasting(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Installation]:
+    """A database for one process after the other."""
+    built = build(Settings(database_url=SecretStr(sqlite_url)), clock=clock)
+    with ExitStack() as ends:
+        for engine in (built.database.writer, built.database.reader):
+            ends.enter_context(unsynced(engine))
+            ends.enter_context(threadless(engine))
+        yield built
+        await built.aclose()
 
-    found = await explore(
-        lambda: Deaths(sqlite_template, tmp_path / f"{next(numbers)}.db", _OneAtATime).scenario()
-    )
+
+async def test_no_death_of_a_courier_loses_or_doubles(lasting: Installation) -> None:
+    """Close, claim, open, send, settle, complete: each is died at, before it and after it."""
+    found = await explore(lambda: Deaths(lasting, _OneAtATime).scenario())
 
     assert found.broken == {}
     assert {"sink.send#1:before", "sink.send#1:after"} <= set(found.deaths)
     assert len(found.deaths) >= 30
 
 
-async def test_no_death_among_many_in_one_call_loses_or_doubles(
-    sqlite_template: Path, tmp_path: Path
-) -> None:
+async def test_no_death_among_many_in_one_call_loses_or_doubles(lasting: Installation) -> None:
     """Two go to the sink in one call; who dies between them repeats, and nothing else."""
-    numbers = iter(range(1000))
-
-    def world() -> Scenario:
-        home = tmp_path / f"{next(numbers)}.db"
-        return Deaths(sqlite_template, home, _OneAtATime, trades=2).scenario()
-
-    found = await explore(world)
+    found = await explore(lambda: Deaths(lasting, _OneAtATime, trades=2).scenario())
 
     assert found.broken == {}
     assert {f"sink.send#{n}:{at}" for n in (1, 2) for at in ("before", "after")} <= set(
@@ -175,14 +175,8 @@ async def test_no_death_among_many_in_one_call_loses_or_doubles(
     )
 
 
-async def test_a_courier_that_settles_first_is_caught(
-    sqlite_template: Path, tmp_path: Path
-) -> None:
+async def test_a_courier_that_settles_first_is_caught(lasting: Installation) -> None:
     """A receipt before its delivery loses; the explorer names the death."""
-    numbers = iter(range(1000))
-
-    found = await explore(
-        lambda: Deaths(sqlite_template, tmp_path / f"{next(numbers)}.db", _SettlesFirst).scenario()
-    )
+    found = await explore(lambda: Deaths(lasting, _SettlesFirst).scenario())
 
     assert "sink.send#1:before" in found.broken
