@@ -27,14 +27,16 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Run the worker's loops here too.")] = True,
 ) -> None:
     """Serve HTTP over the database that is set."""
-    from onefold.apps.server import full_app
-    from onefold.apps.server import serve as start
-    from onefold.apps.sockets import listen
     from onefold.settings import Settings
-    from onefold.wiring import build
 
     given = {"database_url": database, "host": host, "port": port}
     settings = Settings.load(**{k: v for k, v in given.items() if v is not None})
+    # Not before: a setting that is wrong is told at once.
+    from onefold.apps.server import full_app
+    from onefold.apps.server import serve as start
+    from onefold.apps.sockets import listen
+    from onefold.wiring import build
+
     onefold = build(settings)
     with listen(settings) as (socket, url):
         start(
