@@ -13,7 +13,8 @@ from typing import Any
 from uuid import UUID
 
 from onefold.apps.http.app import create_app
-from onefold.apps.server import listen, serve
+from onefold.apps.server import serve
+from onefold.apps.sockets import listen
 from onefold.domains.directory.rules import ApiKey, Principal, Scope
 from onefold.domains.directory.service import DirectoryService
 from onefold.domains.telemetry.intake import Intake, Origin, Receipt

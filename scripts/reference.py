@@ -9,6 +9,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
+import onefold.application  # noqa: F401 (errors of the engine are listed too)
 from onefold import errors
 from onefold.apps.cli.main import app
 from onefold.apps.http.problems import STATUS

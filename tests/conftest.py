@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from tests.support import School, new_school
+from tests.support_fork import ForkHost
 from tests.support_kafka import kafka_bootstrap
 
 from onefold.adapters.sql import claim_tables, message_tables  # noqa: F401 (not to be dropped)
@@ -126,6 +127,13 @@ async def onefold(
 async def school(onefold: Installation) -> School:
     """A fresh school over the test's database."""
     return await new_school(onefold)
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkHost]:
+    """What starts processes that need not import; see `tests/fork_host.py`."""
+    with ForkHost(tmp_path_factory.mktemp("host") / "log") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

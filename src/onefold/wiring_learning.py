@@ -2,9 +2,6 @@
 
 from collections.abc import Callable
 
-import httpx
-
-from onefold.adapters.llm.chat import ChatModel
 from onefold.core.clock import Clock
 from onefold.domains.learning.analytics.service import AnalyticsService
 from onefold.domains.learning.budgets.purse import BudgetPurse
@@ -64,6 +61,11 @@ def _model_of(settings: Settings) -> LanguageModel | None:
         return None
     if not settings.judge_model:
         raise InvalidSetting("ONEFOLD_JUDGE_MODEL", "is needed with ONEFOLD_JUDGE_URL")
+    # Only here: the HTTP client takes a fifth of what `onefold worker` starts with.
+    import httpx  # noqa: PLC0415
+
+    from onefold.adapters.llm.chat import ChatModel  # noqa: PLC0415
+
     key = settings.judge_key
     try:
         client = httpx.AsyncClient(

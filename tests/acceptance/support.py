@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import httpx
+from tests.support_fork import AsyncForked, ForkHost
 
 from onefold.apps.demo import play
 
@@ -26,7 +28,7 @@ def tell(line: str) -> None:
 
 
 @asynccontextmanager
-async def serving(database_url: str, log: Path) -> AsyncIterator["ServerProcess"]:
+async def serving(host: ForkHost, database_url: str, log: Path) -> AsyncIterator["ServerProcess"]:
     """`onefold serve` over *database_url*, healthy; killed at the end of the block."""
     environment = os.environ | {
         "ONEFOLD_DATABASE_URL": database_url,
@@ -36,9 +38,7 @@ async def serving(database_url: str, log: Path) -> AsyncIterator["ServerProcess"
         "ONEFOLD_EVENT_MAX_AGE_S": str(100 * 365 * 86_400),  # the demo's play is old
     }
     with log.open("ab") as errors:
-        process = await asyncio.create_subprocess_exec(
-            ONEFOLD, "serve", env=environment, stdout=asyncio.subprocess.PIPE, stderr=errors
-        )
+        process = await host.start("serve", env=environment, stdout=subprocess.PIPE, stderr=errors)
     try:
         assert process.stdout
         url = (await process.stdout.readline()).decode().split()[-1]
@@ -56,7 +56,7 @@ class ServerProcess:
     """A server with a process of its own."""
 
     url: str
-    process: asyncio.subprocess.Process
+    process: AsyncForked
 
     def kill(self) -> None:
         """SIGKILL, which no process can answer."""

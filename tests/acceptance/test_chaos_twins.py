@@ -10,6 +10,7 @@ from tests.acceptance.chaos.plan import Feed
 from tests.acceptance.chaos.servers import valkey
 from tests.acceptance.chaos.stage import Stage, send
 from tests.acceptance.chaos.verdict import Verdict, judge
+from tests.support_fork import ForkHost
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
 
@@ -22,12 +23,18 @@ EFFECTS = "SELECT count(DISTINCT event_id) FROM effects WHERE consumer = 'tell'"
 
 
 async def _verdict(
-    postgres_url: str, home: Path, twin: str, *, until: str = FAREWELLS, count: int = KEYS
+    host: ForkHost,
+    postgres_url: str,
+    home: Path,
+    twin: str,
+    *,
+    until: str = FAREWELLS,
+    count: int = KEYS,
 ) -> Verdict:
     """On what is left when a worker died in the middle, and another did what it could."""
     feed = Feed(Random(1))
     with valkey(home / "valkey") as broker:
-        stage = Stage(broker.url, postgres_url, home)
+        stage = Stage(broker.url, postgres_url, home, host)
         async with stage.set() as transport:
             worker = stage.worker(APP, CHAOS_TWIN=twin)
             moods = ["plain", "plain", "flaky", *["plain"] * 7]
@@ -53,34 +60,34 @@ async def _until_told(stage: Stage, until: str, count: int) -> None:
 
 
 async def test_an_honest_application_survives_the_same_death(
-    postgres_url: str, tmp_path: Path
+    host: ForkHost, postgres_url: str, tmp_path: Path
 ) -> None:
     """What the twins are caught at, the application itself does not do."""
-    assert (await _verdict(postgres_url, tmp_path, "honest")).harm == []
+    assert (await _verdict(host, postgres_url, tmp_path, "honest")).harm == []
 
 
 async def test_an_effect_committed_beside_is_told_as_doubled(
-    postgres_url: str, tmp_path: Path
+    host: ForkHost, postgres_url: str, tmp_path: Path
 ) -> None:
     """Its process died between the two commits, so the event had its effect again."""
-    verdict = await _verdict(postgres_url, tmp_path, "commits beside")
+    verdict = await _verdict(host, postgres_url, tmp_path, "commits beside")
 
     assert "2 effects of k1-1 at apply" in verdict.doubled
     assert verdict.lost == []
 
 
 async def test_a_broker_told_before_the_commit_is_told_as_lost(
-    postgres_url: str, tmp_path: Path
+    host: ForkHost, postgres_url: str, tmp_path: Path
 ) -> None:
     """Its process died between the two, so nobody got the event again."""
-    verdict = await _verdict(postgres_url, tmp_path, "settles first")
+    verdict = await _verdict(host, postgres_url, tmp_path, "settles first")
 
     assert "no effect of k1-1 at apply" in verdict.lost
     assert verdict.doubled == []
 
 
 async def test_a_key_that_goes_on_without_its_failed_event_is_told(
-    postgres_url: str, tmp_path: Path
+    host: ForkHost, postgres_url: str, tmp_path: Path
 ) -> None:
     """
     Nothing is lost or doubled then; only the order tells.
@@ -89,7 +96,7 @@ async def test_a_key_that_goes_on_without_its_failed_event_is_told(
     """
     everything = 20 + KEYS  # what goes on without a failed event overtakes it
     verdict = await _verdict(
-        postgres_url, tmp_path, "forgets order", until=EFFECTS, count=everything
+        host, postgres_url, tmp_path, "forgets order", until=EFFECTS, count=everything
     )
 
     assert [line for line in verdict.out_of_order if line.startswith("k1-3 at apply")]

@@ -10,10 +10,8 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,6 +24,7 @@ import pytest
 from pydantic import SecretStr
 from tests.acceptance.support import PATIENCE_S, tell
 from tests.support import School, new_school, rows
+from tests.support_fork import AsyncForked, ForkHost
 from tests.support_receiver import Received, Receiver, receiving
 from tests.support_trace import files, trade
 
@@ -41,6 +40,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 LEASE_S = 2.0  # what a dead one held is soon taken over, and a busy machine is no dead one
 PLACES = ("hook", "folder")
 KILLS = 8
+COURIER = "tests.acceptance.courier:main"
 FAILING: list[int | str] = [503, "reset"]
 LOST = ("was lost", "is not one whole file")  # whichever destination came first
 
@@ -49,60 +49,34 @@ LOST = ("was lost", "is not one whole file")  # whichever destination came first
 class Couriers:
     """Courier processes over one database, a receiver and a folder."""
 
-    host: subprocess.Popen[str]
+    host: ForkHost
     order: dict[str, Any]
     home: Path
     killed: int = 0
     runs: int = 0
 
-    async def go(self, **how: Any) -> int:
-        """Start one; its pid."""
+    async def go(self, **how: Any) -> AsyncForked:
+        """Start one."""
         self.runs += 1
         order = self.order | {"seen": str(self.home / f"seen-{self.runs}"), "trades": []} | how
-        return int(await self._say({"go": order}))
-
-    async def end(self, pid: int) -> int:
-        """Wait for it; its exit code."""
-        return int(await self._say({"end": pid}))
+        with (self.home / "couriers.log").open("ab") as log:
+            return await self.host.start(json.dumps(order), call=COURIER, stderr=log)
 
     async def run(self, **how: Any) -> list[str] | None:
         """One courier from its start to its end: the boundaries passed; None if it died."""
-        code = await self.end(await self.go(**how))
+        code = await (await self.go(**how)).wait()
         if code == 0:
             seen: list[str] = json.loads((self.home / f"seen-{self.runs}").read_text())
             return seen
-        assert code == -signal.SIGKILL, f"a courier ended with {code}"
+        assert code == -signal.SIGKILL, (self.home / "couriers.log").read_text()
         self.killed += 1
         return None
 
-    async def kill(self, pid: int) -> None:
+    async def kill(self, courier: AsyncForked) -> None:
         """SIGKILL, wherever it is."""
-        os.kill(pid, signal.SIGKILL)
-        assert await self.end(pid) == -signal.SIGKILL
+        courier.kill()
+        assert await courier.wait() == -signal.SIGKILL
         self.killed += 1
-
-    async def _say(self, what: dict[str, Any]) -> str:
-        # In a thread: the receiver lives in this loop, and the courier may wait for it.
-        return await asyncio.to_thread(self._ask, json.dumps(what))
-
-    def _ask(self, line: str) -> str:
-        assert self.host.stdin is not None
-        assert self.host.stdout is not None
-        self.host.stdin.write(f"{line}\n")
-        self.host.stdin.flush()
-        return self.host.stdout.readline()
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[subprocess.Popen[str]]:
-    """What forks couriers."""
-    words = [sys.executable, str(Path(__file__).with_name("courier_host.py"))]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, env=env, text=True) as made:
-        yield made
-        assert made.stdin is not None
-        made.stdin.close()
 
 
 @dataclass
@@ -192,9 +166,7 @@ def _flaws_of_receipt(row: Any, tried: Sequence[Any]) -> list[str]:
 
 
 @asynccontextmanager
-async def world(
-    host: subprocess.Popen[str], url: str, home: Path, clock: ManualClock
-) -> AsyncIterator[World]:
+async def world(host: ForkHost, url: str, home: Path, clock: ManualClock) -> AsyncIterator[World]:
     """A receiver, a folder, consents to both, and couriers."""
     settings = Settings(database_url=SecretStr(url), trace_loopback=True, trace_folder=home)
     onefold = build(settings, clock=clock)
@@ -260,7 +232,7 @@ def _named(passed: Sequence[str]) -> list[str]:
 
 
 async def test_killed_at_every_step_nothing_is_lost_or_doubled(
-    host: subprocess.Popen[str], database_url: str, tmp_path: Path
+    host: ForkHost, database_url: str, tmp_path: Path
 ) -> None:
     """Close, claim, open, send, settle, complete: before each and after it; each dies anew."""
     async with world(host, database_url, tmp_path, ManualClock()) as at:
@@ -289,7 +261,7 @@ async def test_killed_at_every_step_nothing_is_lost_or_doubled(
     ],
 )
 async def test_a_courier_that_breaks_a_promise_is_caught(
-    host: subprocess.Popen[str],
+    host: ForkHost,
     sqlite_url: str,
     tmp_path: Path,
     twin: str,
@@ -308,24 +280,24 @@ async def test_a_courier_that_breaks_a_promise_is_caught(
 
 
 async def test_a_courier_whose_clock_is_ahead_is_caught(
-    host: subprocess.Popen[str], sqlite_url: str, tmp_path: Path
+    host: ForkHost, sqlite_url: str, tmp_path: Path
 ) -> None:
     """The receiver's own clock says what is early, not the courier's."""
     clock = ManualClock()
     async with world(host, sqlite_url, tmp_path, clock) as at:
         at.real_time = True
         await _fall_due(at, clock, [50.0])
-        pid = await at.couriers.go(twin="hasty")
+        courier = await at.couriers.go(twin="hasty")
         async with asyncio.timeout(PATIENCE_S):
             while await _waiting(at):  # noqa: ASYNC110 (another process)
                 await asyncio.sleep(0.05)
-        await at.couriers.kill(pid)
+        await at.couriers.kill(courier)
 
         assert any("came early" in one for one in await at.flaws())
 
 
 async def test_killed_at_any_moment_nothing_is_lost_doubled_or_early(
-    host: subprocess.Popen[str], database_url: str, tmp_path: Path
+    host: ForkHost, database_url: str, tmp_path: Path
 ) -> None:
     """Two couriers at a time under a real clock, killed again and again while records fall due."""
     seed = int(os.environ.get("ONEFOLD_SEED", "0")) or randbits(32)
@@ -338,15 +310,15 @@ async def test_killed_at_any_moment_nothing_is_lost_doubled_or_early(
         # Never so many failures in a row that the destination is left alone.
         for _ in range(8):
             at.there.script += [200, random.choice(FAILING), 200]
-        pids = [await at.couriers.go() for _ in range(2)]
+        working = [await at.couriers.go() for _ in range(2)]
         until = time.monotonic() + 2 * PATIENCE_S  # eight kills on a busy machine
         while await _waiting(at) and time.monotonic() < until:
             await asyncio.sleep(random.uniform(0.05, 0.5))
             if at.couriers.killed < KILLS:
-                await at.couriers.kill(pids.pop(random.randrange(2)))
-                pids.append(await at.couriers.go())
-        for pid in pids:
-            await at.couriers.kill(pid)
+                await at.couriers.kill(working.pop(random.randrange(2)))
+                working.append(await at.couriers.go())
+        for courier in working:
+            await at.couriers.kill(courier)
 
         flaws = await at.flaws()
 

@@ -2,14 +2,14 @@
 
 import json
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.support_fork import ForkHost
 
 pytestmark = pytest.mark.acceptance
 
@@ -36,16 +36,15 @@ def rows() -> bytes:
 
 
 def ingest(database_url: str, *arguments: str) -> list[str]:
-    command = [str(Path(sys.executable).with_name("onefold")), "ingest", *arguments]
-    return [*command, "--database", database_url, "--create-school", "A"]
+    return ["ingest", *arguments, "--database", database_url, "--create-school", "A"]
 
 
-def stopped(database_url: str, folder: Path, after_rows: int, number: signal.Signals) -> Any:
+def stopped(
+    host: ForkHost, database_url: str, folder: Path, after_rows: int, number: signal.Signals
+) -> Any:
     """What an ingest that is stopped after having read some rows leaves with."""
     command = ingest(database_url, "-", "--source", "log.jsonl", "--json")
-    with subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with host.popen(*command, cwd=folder, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdin
         assert process.stdout
         # Writing returns when all but what the pipe holds was read.
@@ -57,45 +56,46 @@ def stopped(database_url: str, folder: Path, after_rows: int, number: signal.Sig
     return code, told
 
 
-def completed(database_url: str, folder: Path) -> Any:
+def completed(host: ForkHost, database_url: str, folder: Path) -> Any:
     """The total of an ingest of the whole file."""
     (folder / "log.jsonl").write_bytes(rows())
-    done = subprocess.run(
-        ingest(database_url, "log.jsonl", "--json"), cwd=folder, capture_output=True, check=True
-    )
+    done = host.run(*ingest(database_url, "log.jsonl", "--json"), cwd=folder)
+    done.check_returncode()
     return json.loads(done.stdout)["total"]
 
 
-def features(database_url: str) -> Any:
-    command = [str(Path(sys.executable).with_name("onefold")), "features", str(SESSION), "--json"]
-    done = subprocess.run([*command, "--database", database_url], capture_output=True, check=True)
+def features(host: ForkHost, database_url: str) -> Any:
+    done = host.run("features", str(SESSION), "--json", "--database", database_url)
+    done.check_returncode()
     return json.loads(done.stdout)
 
 
 @pytest.mark.timeout(120)
-def test_an_ingest_that_was_killed_goes_on_where_it_was(database_url: str, tmp_path: Path) -> None:
+def test_an_ingest_that_was_killed_goes_on_where_it_was(
+    host: ForkHost, database_url: str, tmp_path: Path
+) -> None:
     """kill -9 in the middle, twice: nothing is lost, nothing is there twice."""
     for after_rows in (1_500, 3_333):
-        code, _ = stopped(database_url, tmp_path, after_rows, signal.SIGKILL)
+        code, _ = stopped(host, database_url, tmp_path, after_rows, signal.SIGKILL)
         assert code == -signal.SIGKILL
 
-    total = completed(database_url, tmp_path)
+    total = completed(host, database_url, tmp_path)
 
     assert total["applied"] + total["repeated"] == total["rows"] == ROWS
     assert total["repeated"] >= 3_000  # batches of 1000 that were read were committed
     assert total["applied"] > 0
-    assert features(database_url)["event_count"] == ROWS
+    assert features(host, database_url)["event_count"] == ROWS
 
 
 @pytest.mark.timeout(120)
 def test_an_ingest_that_was_interrupted_tells_what_it_did(
-    database_url: str, tmp_path: Path
+    host: ForkHost, database_url: str, tmp_path: Path
 ) -> None:
     """Ctrl-C leaves with the usual code; what the table says is there, and no more."""
-    code, told = stopped(database_url, tmp_path, 2_500, signal.SIGINT)
+    code, told = stopped(host, database_url, tmp_path, 2_500, signal.SIGINT)
     before = json.loads(told)["total"]["applied"]
 
-    total = completed(database_url, tmp_path)
+    total = completed(host, database_url, tmp_path)
 
     assert code == 130
     assert json.loads(told)["interrupted"] is True
@@ -103,12 +103,12 @@ def test_an_ingest_that_was_interrupted_tells_what_it_did(
     assert (total["repeated"], total["applied"]) == (before, ROWS - before)
 
 
-def test_an_ingest_waiting_for_input_stops_at_once(sqlite_url: str, tmp_path: Path) -> None:
+def test_an_ingest_waiting_for_input_stops_at_once(
+    host: ForkHost, sqlite_url: str, tmp_path: Path
+) -> None:
     """Ctrl-C is heard though no more rows come, and the way to go on is told."""
     command = ingest(sqlite_url, "-", "--source", "log.jsonl")
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with host.popen(*command, cwd=tmp_path, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdin
         assert process.stderr
         process.stdin.write(rows()[: 1_200 * ROW_BYTES])

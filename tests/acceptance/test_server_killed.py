@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from tests.acceptance.chaos.servers import postgres
 from tests.acceptance.support import Batch, Clients, ServerProcess, demo_batches, serving, tell
+from tests.support_fork import ForkHost
 
 from onefold.apps.demo import PLAYED_UNTIL
 from onefold.domains.directory.rules import Principal, Role
@@ -67,13 +68,13 @@ async def _set_up(url: str) -> tuple[Principal, Clients]:
 
 
 async def test_a_killed_server_loses_nothing_it_answered_and_doubles_nothing(
-    database_url: str, tmp_path: Path, random: Random
+    host: ForkHost, database_url: str, tmp_path: Path, random: Random
 ) -> None:
     """kill -9 in the middle of ingest, again and again; then all is sent again."""
     batches = demo_batches(random, events=EVENTS, size=BATCH)
     owner, clients = await _set_up(database_url)
     for _ in range(ROUNDS):
-        async with serving(database_url, tmp_path / "server.log") as server:
+        async with serving(host, database_url, tmp_path / "server.log") as server:
             _kill_after(server, clients, random)
             unanswered = [batch for batch in batches if batch.id not in clients.answered]
             await clients.post(server.url, unanswered, side_by_side=CLIENTS)
@@ -81,7 +82,7 @@ async def test_a_killed_server_loses_nothing_it_answered_and_doubles_nothing(
         await _nothing_lost_or_torn(database_url, batches, clients.answered)
     tell(f"answered before the last death: {len(clients.answered)} of {len(batches)} batches")
     clients.on_answer = lambda: None
-    async with serving(database_url, tmp_path / "server.log") as server:
+    async with serving(host, database_url, tmp_path / "server.log") as server:
         await clients.post(server.url, batches, side_by_side=CLIENTS)
 
     assert not clients.refusals
@@ -155,14 +156,14 @@ def _sessions(batches: Sequence[Batch]) -> dict[UUID, list[TelemetryEvent]]:
 
 
 async def test_a_database_that_dies_is_reported_and_found_again(
-    tmp_path: Path, random: Random
+    host: ForkHost, tmp_path: Path, random: Random
 ) -> None:
     """Without its database the server answers 503; when it is back, so is the server."""
     batches = demo_batches(random, events=EVENTS, size=BATCH)
     with postgres() as database:
         url = database.url
         owner, clients = await _set_up(url)
-        async with serving(url, tmp_path / "server.log") as server:
+        async with serving(host, url, tmp_path / "server.log") as server:
             posting = asyncio.create_task(clients.post(server.url, batches, side_by_side=CLIENTS))
             await _some_are_answered(clients, random.randint(2, len(batches) // 3))
             await asyncio.to_thread(database.kill)

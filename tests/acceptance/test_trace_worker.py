@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,9 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import SecretStr
-from tests.acceptance.support import ONEFOLD, PATIENCE_S
+from tests.acceptance.support import PATIENCE_S
 from tests.integration.test_metrics import Series, series, value
 from tests.support import School, new_school
+from tests.support_fork import ForkHost
 from tests.support_receiver import receiving
 from tests.support_trace import files, trade
 
@@ -48,11 +50,11 @@ async def _close_for(onefold: Installation, school: School, receiver: str) -> No
 
 
 @asynccontextmanager
-async def working(url: str, home: Path, zone: str) -> AsyncIterator[str]:
+async def working(host: ForkHost, url: str, home: Path, zone: str) -> AsyncIterator[str]:
     """A worker over *url* in that zone; where it answers `/metrics`."""
     with (home / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(ONEFOLD, "worker", "--metrics-port", "0"),
+        process = await host.start(
+            *("worker", "--metrics-port", "0"),
             env=os.environ
             | {
                 "TZ": zone,
@@ -61,7 +63,7 @@ async def working(url: str, home: Path, zone: str) -> AsyncIterator[str]:
                 "ONEFOLD_TRACE_LOOPBACK": "1",
                 "ONEFOLD_METRICS_TOKEN": TOKEN,
             },
-            stdout=asyncio.subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=log,
         )
     try:
@@ -96,7 +98,7 @@ def _pushed(found: Series, status: str) -> float:
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 async def test_a_worker_tells_of_its_own_deliveries(
-    database_url: str, tmp_path: Path, zone: str
+    host: ForkHost, database_url: str, tmp_path: Path, zone: str
 ) -> None:
     """Pushed, failed, how late and how long by itself; pending, held and age by the database."""
     clock = ManualClock(SystemClock().now() - timedelta(hours=1))
@@ -108,7 +110,7 @@ async def test_a_worker_tells_of_its_own_deliveries(
         school = await new_school(onefold)
         await _close_for(onefold, school, there.url)
         await onefold.aclose()
-        async with working(database_url, tmp_path, zone) as url:
+        async with working(host, database_url, tmp_path, zone) as url:
             async with httpx.AsyncClient() as client:
                 assert (await client.get(url)).status_code == 401
             found = await _scraped_until(url, delivered=6, retried=3)

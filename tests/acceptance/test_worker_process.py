@@ -6,9 +6,12 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from subprocess import PIPE, STDOUT
+from typing import Any
 
 import pytest
 from tests.acceptance.support import ONEFOLD, PATIENCE_S
+from tests.support_fork import AsyncForked, ForkHost
 
 from onefold import Onefold
 
@@ -53,14 +56,22 @@ async def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
+Process = asyncio.subprocess.Process | AsyncForked
+
+
 @asynccontextmanager
-async def working(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker of the application, past its first line; killed at the end of the block."""
-    process = await asyncio.create_subprocess_exec(
-        *(ONEFOLD, "worker", "--app", "shop:app"),
-        cwd=folder,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+async def working(folder: Path, host: ForkHost | None) -> AsyncIterator[Process]:
+    """
+    A worker of the application, past its first line; killed at the end of the block.
+
+    Without a *host* by the command that is installed.
+    """
+    command = ("worker", "--app", "shop:app")
+    how: Any = {"cwd": folder, "stdout": PIPE, "stderr": STDOUT}
+    process: Process = (
+        await host.start(*command, **how)
+        if host is not None
+        else await asyncio.create_subprocess_exec(ONEFOLD, *command, **how)
     )
     try:
         assert await _line(process) == "onefold: shop:app works: reserve-stock"
@@ -71,13 +82,13 @@ async def working(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.communicate()
 
 
-async def _line(process: asyncio.subprocess.Process) -> str:
+async def _line(process: Process) -> str:
     assert process.stdout
     async with asyncio.timeout(PATIENCE_S):
         return (await process.stdout.readline()).decode().strip()
 
 
-async def _ended(process: asyncio.subprocess.Process) -> int:
+async def _ended(process: Process) -> int:
     async with asyncio.timeout(PATIENCE_S):
         return await process.wait()
 
@@ -87,10 +98,12 @@ def _reserved(folder: Path) -> list[str]:
         return [id_ for (id_,) in database.execute("SELECT id FROM reserved")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_lets_the_handler_finish(shop: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "installed"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+async def test_a_signal_lets_the_handler_finish(
+    shop: Path, host: ForkHost, number: signal.Signals, installed: bool
+) -> None:
     """What is under way is committed, and the exit code says that all went well."""
-    async with working(shop) as process:
+    async with working(shop, None if installed else host) as process:
         assert await _line(process) == "began order-1"
 
         process.send_signal(number)
@@ -100,9 +113,9 @@ async def test_a_signal_lets_the_handler_finish(shop: Path, number: signal.Signa
     assert _reserved(shop) == ["order-1"]
 
 
-async def test_a_second_signal_leaves_at_once(shop: Path) -> None:
+async def test_a_second_signal_leaves_at_once(shop: Path, host: ForkHost) -> None:
     """What was under way is rolled back, and done by the next worker."""
-    async with working(shop) as process:
+    async with working(shop, host) as process:
         assert await _line(process) == "began order-1"
 
         process.send_signal(signal.SIGTERM)
@@ -112,17 +125,17 @@ async def test_a_second_signal_leaves_at_once(shop: Path) -> None:
         assert await _ended(process) == 143
         assert _reserved(shop) == []
     (shop / "go").touch()
-    async with working(shop) as process:
+    async with working(shop, host) as process:
         assert await _line(process) == "began order-1"
         process.send_signal(signal.SIGTERM)
         assert await _ended(process) == 0
     assert _reserved(shop) == ["order-1"]
 
 
-async def test_a_second_signal_leaves_a_thread_behind(shop: Path) -> None:
+async def test_a_second_signal_leaves_a_thread_behind(shop: Path, host: ForkHost) -> None:
     """A handler that blocks its thread for ever keeps no process; nothing of it is committed."""
     (shop / "shop.py").write_text(STUCK)
-    async with working(shop) as process:
+    async with working(shop, host) as process:
         assert await _line(process) == "began order-1"
 
         process.send_signal(signal.SIGTERM)

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from tests.support_fork import ForkHost
 from typer.testing import CliRunner, Result
 
 from onefold.apps.cli.main import app
@@ -316,20 +317,15 @@ def test_one_of_several_schools_has_to_be_named(sqlite_url: str) -> None:
 
 
 @pytest.fixture
-def server(database_url: str) -> Iterator[tuple[str, str, str]]:
+def server(host: ForkHost, database_url: str) -> Iterator[tuple[str, str, str]]:
     """A running server's address, a key of its only school, and that school's id."""
     made = onefold("school", "create", "A", "--auto-enrol", "--database", database_url, "--json")
     (school,) = json.loads(made.stdout)
     key = onefold("key", "create", "--role", "service", "--database", database_url)
-    command = [str(Path(sys.executable).with_name("onefold")), "serve", "--port", "0"]
-    with subprocess.Popen(
-        [*command, "--database", database_url],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+    command = ("serve", "--port", "0", "--database", database_url)
+    with host.popen(*command, stdout=subprocess.PIPE) as process:
         assert process.stdout
-        url = process.stdout.readline().split()[-1]
+        url = process.stdout.readline().decode().split()[-1]
         yield url, key.stdout.strip(), school["school_id"]
         process.terminate()
 

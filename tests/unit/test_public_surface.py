@@ -16,6 +16,9 @@ import onefold
 print(*sorted(name for name in set(sys.modules) - before))
 """
 _EVENT = _LOADED.replace("import onefold\n", "import onefold\nonefold.Event\n")
+_COMMANDS = _LOADED.replace("import onefold\n", "import onefold.apps.cli.main\n")
+_WORKER = _LOADED.replace("import onefold\n", "import onefold.apps.worker\n")
+_FOR_SOME_COMMANDS = {"alembic", "boto3", "fastapi", "httpx", "redis", "starlette", "uvicorn"}
 
 
 def _loaded(program: str) -> list[str]:
@@ -45,6 +48,22 @@ def test_an_event_needs_msgspec_alone() -> None:
 
     assert "msgspec" in parties
     assert parties <= {"msgspec", "typing_extensions"}  # which msgspec takes when it is there
+
+
+def test_a_command_that_only_helps_needs_no_database() -> None:
+    """`onefold --help` answers at once."""
+    parties = _third_parties(_loaded(_COMMANDS))
+
+    assert "typer" in parties
+    assert parties & {"sqlalchemy", "pydantic", "rich", *_FOR_SOME_COMMANDS} == set()
+
+
+def test_a_worker_needs_no_web() -> None:
+    """No server and no client of HTTP, and no migrations, until something asks for them."""
+    parties = _third_parties(_loaded(_WORKER))
+
+    assert "sqlalchemy" in parties
+    assert parties & _FOR_SOME_COMMANDS == set()
 
 
 def test_the_surface_is_small() -> None:

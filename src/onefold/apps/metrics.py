@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from onefold.apps.scrapes import may_scrape
-from onefold.apps.server import listen
+from onefold.apps.sockets import listen
 from onefold.settings import Settings
 from onefold.wiring_events import METRICS_TYPE, Meters, Texts, scraped
 

@@ -1,9 +1,8 @@
 """The server process: HTTP, the pages, and unless told otherwise the worker's loops."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET, socket
+from collections.abc import Callable
+from socket import socket
 
 import uvicorn
 from fastapi import FastAPI
@@ -11,8 +10,6 @@ from fastapi import FastAPI
 from onefold.apps.http.app import create_app
 from onefold.apps.logs import log_as
 from onefold.apps.pages.app import mount_pages
-from onefold.errors import InvalidSetting
-from onefold.settings import Settings
 from onefold.wiring import Installation
 
 
@@ -21,26 +18,6 @@ def full_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
     app = create_app(onefold, worker=worker)
     mount_pages(app, onefold)
     return app
-
-
-@contextmanager
-def listen(settings: Settings) -> Iterator[tuple[socket, str]]:
-    """
-    A socket bound where *settings* say, and the address it is reached at.
-
-    Raises:
-        InvalidSetting: the address or port cannot be had.
-    """
-    with socket(AF_INET6 if ":" in settings.host else AF_INET) as bound:
-        bound.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        try:
-            bound.bind((settings.host, settings.port))
-            bound.listen()  # who is told the address may call before the server accepts
-        except OSError as error:
-            reason = f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-            raise InvalidSetting("port", f"{reason}; choose another port") from None
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        yield bound, f"http://{host}:{bound.getsockname()[1]}"
 
 
 class _Server(uvicorn.Server):
@@ -63,7 +40,7 @@ def serve(
     Args:
         app: Of `full_app`, over *onefold*.
         onefold: The parts; closed at the end.
-        socket: From `listen`.
+        socket: From `sockets.listen`.
         ready: Called once requests are answered, and never when it does not come to that.
 
     Raises:

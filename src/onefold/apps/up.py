@@ -12,7 +12,8 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from onefold.apps.demo import fill
-from onefold.apps.server import full_app, listen, serve
+from onefold.apps.server import full_app, serve
+from onefold.apps.sockets import listen
 from onefold.core.ids import new_event_id
 from onefold.domains.directory.rules import Role
 from onefold.settings import Settings, make_folder

@@ -5,7 +5,6 @@ import signal
 from contextlib import AsyncExitStack
 
 from onefold.apps.logs import log_as
-from onefold.apps.metrics import metrics_served
 from onefold.settings import Settings
 from onefold.wiring import build, running
 
@@ -32,6 +31,9 @@ async def _work(settings: Settings, metrics_port: int | None) -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(running(onefold))
             if metrics_port is not None:
+                # Only here: a worker alone needs no HTTP server.
+                from onefold.apps.metrics import metrics_served  # noqa: PLC0415
+
                 served = metrics_served(
                     settings, onefold.meters, texts=onefold.texts, port=metrics_port
                 )

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 from tests.acceptance.chaos.brokers import APPLIED, ORDERS, transport_of
 from tests.acceptance.chaos.verdict import Effect, Left
 from tests.acceptance.support import ONEFOLD
+from tests.support_fork import AsyncForked, ForkHost
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import migrate
@@ -44,10 +46,12 @@ class Life(NamedTuple):
 class Worker:
     """One `onefold worker`, started again whenever it ends, as a supervisor would."""
 
-    def __init__(self, app: str, environment: dict[str, str], log: Path) -> None:
-        self._command = (ONEFOLD, "worker", "--app", app)
-        self._environment, self._log = os.environ | environment, log
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(
+        self, app: str, environment: dict[str, str], log: Path, host: ForkHost | None
+    ) -> None:
+        self._command = ("worker", "--app", app)
+        self._environment, self._log, self._host = os.environ | environment, log, host
+        self._process: asyncio.subprocess.Process | AsyncForked | None = None
         self._leaving = False
         self.works, self.died = asyncio.Event(), asyncio.Event()
         self.lives: list[Life] = []
@@ -58,12 +62,11 @@ class Worker:
         while not self._leaving:
             began = loop.time()
             with self._log.open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    cwd=ROOT,
-                    env=self._environment,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=log,
+                how: Any = {"cwd": ROOT, "env": self._environment, "stdout": PIPE, "stderr": log}
+                self._process = (
+                    await self._host.start(*self._command, **how)
+                    if self._host is not None
+                    else await asyncio.create_subprocess_exec(ONEFOLD, *self._command, **how)
                 )
             assert self._process.stdout
             if await self._process.stdout.readline():
@@ -95,11 +98,13 @@ class Stage:
         broker_url: As `transport_of` takes it.
         database_url: Of a PostgreSQL without effects.
         home: Where the workers' log goes, and what they must remember.
+        host: What forks the workers; None for the command that is installed.
     """
 
     broker_url: str
     database_url: str
     home: Path
+    host: ForkHost | None = None
 
     @asynccontextmanager
     async def set(self) -> AsyncIterator[Transport]:
@@ -123,7 +128,7 @@ class Stage:
             "CHAOS_DATABASE": self.database_url,
             "CHAOS_HOME": str(self.home),
         }
-        return Worker(app, here | environment, self.home / "workers.log")
+        return Worker(app, here | environment, self.home / "workers.log", self.host)
 
     async def sql(self, how: str, statement: str, *arguments: Any) -> Any:
         """What asyncpg's method of that name answers."""

@@ -2,10 +2,9 @@
 
 import asyncio
 import shutil
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, inspect, text
 from sqlalchemy.exc import DBAPIError
+from tests.support_fork import ForkHost
 
 import onefold.adapters.sql.claim_tables
 import onefold.adapters.sql.message_tables
@@ -27,6 +27,7 @@ from onefold.ports.tables import metadata
 from onefold.testing.clock import ManualClock
 
 NOW = ManualClock().now()
+MIGRATING = "tests.integration.adapters.migrating:main"
 
 
 @pytest.fixture
@@ -155,46 +156,28 @@ async def test_many_that_migrate_at_once_do_it_once(empty_database_url: str) -> 
             await database.aclose()
 
 
-_MIGRATE = """
-import asyncio, sys
-import onefold.adapters.sql.claim_tables
-import onefold.adapters.sql.message_tables
-import onefold.wiring  # noqa: F401 (every table is declared by importing these)
-from onefold.adapters.sql.connection import Database
-from onefold.adapters.sql.migrate import migrate
-
-async def main():
-    database = Database(sys.argv[1])
-    print("ready", flush=True)
-    sys.stdin.readline()
-    try:
-        await migrate(database)
-    finally:
-        await database.aclose()
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.timeout(60)  # each process imports for a second, more where others work too
-async def test_processes_that_migrate_at_once_do_it_once(empty_database_url: str) -> None:
+@pytest.mark.timeout(60)
+async def test_processes_that_migrate_at_once_do_it_once(
+    host: ForkHost, empty_database_url: str
+) -> None:
     """Servers that are deployed together and find an empty database."""
     runs = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _MIGRATE, empty_database_url, stdin=PIPE, stdout=PIPE, stderr=PIPE
-        )
+        host.popen(empty_database_url, call=MIGRATING, stdin=PIPE, stdout=PIPE, stderr=STDOUT)
         for _ in range(2)
     ]
-    for run in runs:
-        assert run.stdout is not None
-        assert await run.stdout.readline() == b"ready\n"
+    with runs[0], runs[1]:
+        for run in runs:
+            assert run.stdout is not None
+            assert run.stdout.readline() == b"ready\n"
+        for run in runs:
+            assert run.stdin is not None
+            run.stdin.write(b"\n")
+            run.stdin.flush()
 
-    ends = await asyncio.gather(*(run.communicate(b"\n") for run in runs))
+        told = [run.stdout.read() for run in runs if run.stdout is not None]
 
-    assert [(run.returncode, told) for run, (_, told) in zip(runs, ends, strict=True)] == [
-        (0, b""),
-        (0, b""),
-    ]
+    assert told == [b"", b""]
+    assert [run.returncode for run in runs] == [0, 0]
     database = Database(empty_database_url)
     await require_current(database)
     await database.aclose()

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -11,6 +9,7 @@ from random import Random
 import asyncpg
 import pytest
 from pydantic import SecretStr
+from tests.support_fork import ForkHost
 from tests.support_kafka import FAST_GROUPS
 from tests.support_valkey import Valkey
 
@@ -172,18 +171,11 @@ async def test_events_go_to_the_kafka_that_is_set(sqlite_url: str) -> None:
         ("sqlite:////nowhere/at/all.db", "/nowhere/at/all.db is in a folder that does not exist"),
     ],
 )
-def test_a_server_without_a_database_says_only_that(url: str, told: str) -> None:
+def test_a_server_without_a_database_says_only_that(host: ForkHost, url: str, told: str) -> None:
     """One line and exit code 1; that it serves is said when it does."""
-    ended = subprocess.run(
-        [sys.executable, "-c", "from onefold.apps.cli.main import main; main()", "serve"],
-        env=os.environ | {"ONEFOLD_DATABASE_URL": url, "ONEFOLD_PORT": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=WAIT_S,
-    )
+    ended = host.run("serve", env=os.environ | {"ONEFOLD_DATABASE_URL": url, "ONEFOLD_PORT": "0"})
 
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith("onefold: ")
-    assert told in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr.startswith(b"onefold: ")
+    assert told in ended.stderr.decode()
+    assert ended.stderr.count(b"\n") == 1

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onefold.apps.cli.named_app import named_app
 from onefold.apps.cli.output import DatabaseUrl, Json, command, opened, show, show_json
 from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.audit import Check, Weight
+
+if TYPE_CHECKING:
+    from onefold.application import Onefold
 
 BROKEN, WAITING = 1, 3  # exit codes; 2 is a mistake in the call
 
@@ -35,7 +37,7 @@ async def verify(
     """Check a live store: 0 all is well, 1 a promise is broken, 3 something waits for somebody."""
     markers, settled = _markers(marker or ()), {}
     if app is not None:
-        application = named_app(app)
+        application = _named(app)
         markers = application.markers() | markers
         try:
             settled = await application.settled()
@@ -52,6 +54,12 @@ async def verify(
     found = {check.weight for check in checks if check.found}
     if found:
         raise typer.Exit(BROKEN if Weight.BROKEN in found else WAITING)
+
+
+def _named(app: str) -> "Onefold":
+    from onefold.apps.cli.named_app import named_app  # brings all of the library
+
+    return named_app(app)
 
 
 def _report(checks: Sequence[Check]) -> None:
@@ -84,7 +92,7 @@ async def explain(
     json: Json = False,
 ) -> None:
     """Say of each consumer whether it is exactly once or at least once, and because of what."""
-    application = named_app(app)
+    application = _named(app)
     try:
         explained = [asdict(one) for one in await application.explain()]
     finally:

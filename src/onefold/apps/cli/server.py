@@ -27,13 +27,16 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Run the worker's loops here too.")] = True,
 ) -> None:
     """Serve HTTP over the database that is set."""
-    from onefold.apps.server import full_app, listen
-    from onefold.apps.server import serve as start
     from onefold.settings import Settings
-    from onefold.wiring import build
 
     given = {"database_url": database, "host": host, "port": port}
     settings = Settings.load(**{k: v for k, v in given.items() if v is not None})
+    # Not before: a setting that is wrong is told at once.
+    from onefold.apps.server import full_app
+    from onefold.apps.server import serve as start
+    from onefold.apps.sockets import listen
+    from onefold.wiring import build
+
     onefold = build(settings)
     with listen(settings) as (socket, url):
         start(
@@ -76,7 +79,6 @@ def worker(
 def _work_for(name: str, metrics_port: int | None) -> None:
     from onefold.apps.cli.named_app import named_app
     from onefold.apps.logs import log_as
-    from onefold.apps.metrics import metrics_served
     from onefold.settings import Settings
 
     app, settings = named_app(name), Settings.load()
@@ -86,6 +88,8 @@ def _work_for(name: str, metrics_port: int | None) -> None:
     async def beside(worker: "Worker") -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             if metrics_port is not None:
+                from onefold.apps.metrics import metrics_served
+
                 served = metrics_served(settings, app.meters(worker), port=metrics_port)
                 print(f"metrics at {await stack.enter_async_context(served)}", flush=True)
             print(f"onefold: {name} works: {', '.join(app.specs)}", flush=True)

@@ -1,9 +1,7 @@
 """
-Forks couriers that are killed: `python courier_host.py`, one order a line, one answer a line.
+A courier that is killed: a process of its own, with its own connections.
 
-A process of its own, so that what a courier needs is imported once and each courier still is
-a real process, with its own connections, that SIGKILL ends wherever it is. It dies by itself
-at the boundary that its order names, or is killed by whoever was told its pid.
+It dies by itself at the boundary that its order names, or is killed by whoever started it.
 """
 
 import asyncio
@@ -13,7 +11,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -139,44 +136,8 @@ async def _work(order: dict[str, Any]) -> list[str]:
     return reaper.seen
 
 
-def _child(order: dict[str, Any]) -> None:
-    status = 1
-    try:
-        seen = asyncio.run(_work(order))
-        Path(order["seen"]).write_text(json.dumps(seen))
-        status = 0
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def _say(number: int) -> None:
-    sys.stdout.write(f"{number}\n")
-    sys.stdout.flush()
-
-
-def _imported() -> None:
-    """What every courier would else import for itself: most of its short life."""
-    for name in ("adapters.sinks.file", "adapters.sinks.webhook"):
-        import_module(f"onefold.{name}")
-    for driver in ("aiosqlite", "asyncpg"):
-        import_module(driver)
-
-
 def main() -> None:
-    """Fork a courier for `{"go": order}`, answer its pid; reap it for `{"end": pid}`."""
-    _imported()
-    for line in sys.stdin:
-        said = json.loads(line)
-        if "go" in said:
-            pid = os.fork()
-            if pid == 0:
-                _child(said["go"])
-            _say(pid)
-        else:
-            _, status = os.waitpid(said["end"], 0)
-            _say(os.waitstatus_to_exitcode(status))
-
-
-if __name__ == "__main__":
-    main()
+    """Work as the order says, a JSON object in the first argument; leave there what was passed."""
+    order = json.loads(sys.argv[1])
+    seen = asyncio.run(_work(order))
+    Path(order["seen"]).write_text(json.dumps(seen))
