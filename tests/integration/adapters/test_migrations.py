@@ -5,15 +5,17 @@ import shutil
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, inspect, text
+from sqlalchemy import Connection, MetaData, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 import onefold.adapters.sql.claim_tables
@@ -22,11 +24,14 @@ import onefold.wiring  # noqa: F401 (every table is declared by importing these)
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import MIGRATIONS, head, migrate, require_current, revisions
 from onefold.adapters.sql.schema import inbox
+from onefold.domains.directory.tables import schools
+from onefold.domains.trace.tables import destinations, subscriptions
 from onefold.errors import OnefoldError, SchemaOutdated
 from onefold.ports.tables import metadata
 from onefold.testing.clock import ManualClock
 
 NOW = ManualClock().now()
+SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -119,6 +124,45 @@ async def test_migrating_and_creating_come_to_the_same(empty: Database) -> None:
     assert migrated.keys() == created.keys() == metadata.tables.keys()
     for table, shape in created.items():
         assert migrated[table] == shape, table
+
+
+def _before(revision: str, folder: Path) -> Path:
+    """The migrations up to *revision*, and not that one."""
+    scripts = shutil.copytree(MIGRATIONS, folder / "migrations")
+    for one in (scripts / "versions").glob("0*.py"):
+        if one.name >= revision:
+            one.unlink()
+    return scripts
+
+
+async def test_consents_of_before_keep_their_order(empty: Database, tmp_path: Path) -> None:
+    """By their instants, and where those are equal as they were read; each destination's own."""
+    await migrate(empty, scripts=_before("0012", tmp_path))
+    school, first, other = (UUID(int=n) for n in (1, 2, 3))
+    place = {
+        "school_id": school, "sink": "nowhere", "config": {}, "secrets": {}, "state": "active",
+        "version": 1, "delay_floor_s": 60, "schedule": "standard", "concurrency": 1,
+        "created_at": NOW,
+    }  # fmt: skip
+    consent = {
+        "school_id": school, "user_id": "ada", "profile": "full", "delay_s": 300,
+        "consent_version": "1",
+    }  # fmt: skip
+    given = [(first, 9, NOW), (first, 7, NOW), (other, 8, NOW), (first, 6, NOW + SECOND)]
+    async with empty.writer.begin() as connection:
+        await connection.execute(schools.insert().values(id=school, name="s", created_at=NOW))
+        for id_ in (first, other):
+            made = destinations.insert().values(id=id_, name=str(id_), **place)
+            await connection.execute(made)
+        for to, number, since in given:
+            row = consent | {"destination_id": to, "id": UUID(int=number), "since": since}
+            await connection.execute(subscriptions.insert().values(row))
+
+    await migrate(empty)
+
+    found = await _ask(empty, lambda c: c.execute(select(subscriptions)).all())
+    numbers = {row.id.int: row.number for row in found}
+    assert numbers == {7: 1, 9: 2, 6: 3, 8: 1}
 
 
 async def test_a_partial_index_is_partial(empty: Database) -> None:

@@ -547,9 +547,10 @@ class TraceService:
         """
         Record a user's consent that closed trades of theirs go to a destination from now on.
 
-        The same consent again is the same subscription. What waits under an earlier one for the
-        same destination, and was never attempted, takes on whatever this one is stricter in:
-        fewer fields, a longer delay; never the reverse.
+        The same consent again is the same subscription, unless another was given in between:
+        the one that was given last counts, whatever the clocks said. What waits under an
+        earlier one for the same destination, and was never attempted, takes on whatever this
+        one is stricter in: fewer fields, a longer delay; never the reverse.
 
         Raises:
             NotFound: no such destination. InvalidInput: no such profile, or a wrong delay.
@@ -576,16 +577,18 @@ class TraceService:
                 "consent_version": consent_version,
                 "until": until,
             }
-            earlier = await store.subscriptions_of(tx, caller.school_id, user_id)
-            for known in earlier:
-                if rules.consents(known, now) and wanted.items() <= known.items():
-                    return known
-            ids = [r["id"] for r in earlier if r["destination_id"] == place["id"]]
-            await self._narrow(tx, caller.school_id, ids, wanted)
+            # One after the other, for the destination is locked: the highest number is the newest.
+            given = await store.subscriptions_of(tx, caller.school_id, user_id)
+            earlier = [row for row in given if row["destination_id"] == place["id"]]
+            newest = max(earlier, key=lambda row: row["number"], default=None)
+            if newest and rules.consents(newest, now) and wanted.items() <= newest.items():
+                return newest
+            await self._narrow(tx, caller.school_id, [row["id"] for row in earlier], wanted)
             row = wanted | {
                 "school_id": caller.school_id,
                 "id": new_event_id(now, self._random),
                 "since": now,
+                "number": 1 + (newest["number"] if newest else 0),
                 "withdrawn_at": None,
             }
             await tx.insert_new(subscriptions, [row])

@@ -182,16 +182,17 @@ async def subscriptions_of(tx: Transaction, school_id: UUID, user_id: str | None
     query = select(subscriptions).where(subscriptions.c.school_id == school_id)
     if user_id is not None:
         query = query.where(subscriptions.c.user_id == user_id)
-    return rows_of(await tx.execute(query.order_by(subscriptions.c.since, subscriptions.c.id)))
+    order = (subscriptions.c.since, subscriptions.c.number, subscriptions.c.id)
+    return rows_of(await tx.execute(query.order_by(*order)))
 
 
 async def subscriptions_of_users(
     tx: Transaction, school_id: UUID, users: Collection[str]
 ) -> Sequence[Row]:
-    """Subscriptions of these users, the oldest first."""
+    """Subscriptions of these users; those for one destination as they were given."""
     mine = (subscriptions.c.school_id == school_id) & subscriptions.c.user_id.in_(users)
     query = select(subscriptions).where(mine)
-    return rows_of(await tx.execute(query.order_by(subscriptions.c.since, subscriptions.c.id)))
+    return rows_of(await tx.execute(query.order_by(subscriptions.c.number, subscriptions.c.id)))
 
 
 async def subscription(
