@@ -135,15 +135,19 @@ def _before(revision: str, folder: Path) -> Path:
     return scripts
 
 
-async def test_consents_of_before_keep_their_order(empty: Database, tmp_path: Path) -> None:
-    """By their instants, and where those are equal as they were read; each destination's own."""
+def _place(school: UUID, id_: UUID, sink: str) -> dict[str, Any]:
+    """A destination as there were some before."""
+    return {
+        "school_id": school, "id": id_, "name": str(id_), "sink": sink, "config": {},
+        "secrets": {}, "state": "active", "version": 1, "delay_floor_s": 60,
+        "schedule": "standard", "concurrency": 4, "created_at": NOW,
+    }  # fmt: skip
+
+
+async def test_what_trace_had_before_is_brought_along(empty: Database, tmp_path: Path) -> None:
+    """Consents keep the order they were read in, and Tradervue is sent one at a time."""
     await migrate(empty, scripts=_before("0012", tmp_path))
     school, first, other = (UUID(int=n) for n in (1, 2, 3))
-    place = {
-        "school_id": school, "sink": "nowhere", "config": {}, "secrets": {}, "state": "active",
-        "version": 1, "delay_floor_s": 60, "schedule": "standard", "concurrency": 1,
-        "created_at": NOW,
-    }  # fmt: skip
     consent = {
         "school_id": school, "user_id": "ada", "profile": "full", "delay_s": 300,
         "consent_version": "1",
@@ -151,9 +155,8 @@ async def test_consents_of_before_keep_their_order(empty: Database, tmp_path: Pa
     given = [(first, 9, NOW), (first, 7, NOW), (other, 8, NOW), (first, 6, NOW + SECOND)]
     async with empty.writer.begin() as connection:
         await connection.execute(schools.insert().values(id=school, name="s", created_at=NOW))
-        for id_ in (first, other):
-            made = destinations.insert().values(id=id_, name=str(id_), **place)
-            await connection.execute(made)
+        for id_, sink in ((first, "webhook"), (other, "tradervue")):
+            await connection.execute(destinations.insert().values(_place(school, id_, sink)))
         for to, number, since in given:
             row = consent | {"destination_id": to, "id": UUID(int=number), "since": since}
             await connection.execute(subscriptions.insert().values(row))
@@ -161,8 +164,10 @@ async def test_consents_of_before_keep_their_order(empty: Database, tmp_path: Pa
     await migrate(empty)
 
     found = await _ask(empty, lambda c: c.execute(select(subscriptions)).all())
-    numbers = {row.id.int: row.number for row in found}
-    assert numbers == {7: 1, 9: 2, 6: 3, 8: 1}
+    assert {row.id.int: row.number for row in found} == {7: 1, 9: 2, 6: 3, 8: 1}
+    places = await _ask(empty, lambda c: c.execute(select(destinations)).all())
+    assert {row.sink: row.concurrency for row in places} == {"webhook": 4, "tradervue": 1}
+    assert {row.occupied_by for row in places} == {None}
 
 
 async def test_a_partial_index_is_partial(empty: Database) -> None:

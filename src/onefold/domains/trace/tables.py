@@ -123,6 +123,8 @@ destinations = Table(
     Column("failures", Integer, nullable=False, server_default=text("0")),
     Column("rest_until", Instant),
     Column("created_at", Instant, nullable=False),
+    # The delivery that its receiver is at, and has not ended: until then no other is sent.
+    Column("occupied_by", Uuid),
     CheckConstraint("state IN ('active', 'paused', 'disabled', 'removed')", name="state"),
     CheckConstraint("concurrency >= 1 AND delay_floor_s >= 0", name="bounds"),
     Index(None, "school_id", "name", unique=True),
