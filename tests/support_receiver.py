@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+Said = int | str | tuple[int, dict[str, str], bytes]
+
 
 @dataclass
 class Received:
@@ -33,13 +35,13 @@ class Receiver:
 
     A script's entry is a status, a status with headers and a body, `stall` (no answer until
     the end), `reset` (the connection is cut), `huge` (200 and an endless body), `slow` (200,
-    a byte at a time without end).
+    a byte at a time without end). What it says when that is over may be a function's.
     """
 
     port: int = 0
-    script: list[int | str | tuple[int, dict[str, str], bytes]] = field(default_factory=list)
+    script: list[Said] = field(default_factory=list)
     got: list[Received] = field(default_factory=list)
-    always: int | str | tuple[int, dict[str, str], bytes] = 200
+    always: Said | Callable[[Received], Said] = 200
     over: asyncio.Event = field(default_factory=asyncio.Event)
     on_got: Callable[[Received], None] | None = None
 
@@ -58,15 +60,12 @@ class Receiver:
                 self.got.append(one)
                 if self.on_got is not None:
                     self.on_got(one)
-                if not await self._answer(
-                    self.script.pop(0) if self.script else self.always, writer
-                ):
+                said = self.script.pop(0) if self.script else self.always
+                if not await self._answer(said(one) if callable(said) else said, writer):
                     break
         writer.close()
 
-    async def _answer(
-        self, said: int | str | tuple[int, dict[str, str], bytes], writer: asyncio.StreamWriter
-    ) -> bool:
+    async def _answer(self, said: Said, writer: asyncio.StreamWriter) -> bool:
         if said == "stall":
             await self.over.wait()
             return False
@@ -92,10 +91,10 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(
-    *script: int | str | tuple[int, dict[str, str], bytes],
+    *script: Said, always: Said | Callable[[Received], Said] = 200
 ) -> AsyncIterator[Receiver]:
     """A receiver for the block."""
-    made = Receiver(script=list(script))
+    made = Receiver(script=list(script), always=always)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:

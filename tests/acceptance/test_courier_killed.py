@@ -339,4 +339,6 @@ async def _fall_due(at: World, clock: ManualClock, after_s: Sequence[float]) -> 
 
 
 async def _waiting(at: World) -> bool:
-    return any(row["state"] != "delivered" for row in await rows(at.onefold, deliveries))
+    """A receipt comes before its deadline's end: who kills between the two leaves the deadline."""
+    late = any(row["state"] != "delivered" for row in await rows(at.onefold, deliveries))
+    return late or bool(await rows(at.onefold, deadlines))

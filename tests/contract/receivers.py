@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
-from tests.support_receiver import Received
+from tests.support_journal import Journal
+from tests.support_receiver import Received, Said
 from tests.support_receiver import Receiver as Playing
 
 from onefold.adapters.sinks import registry
@@ -38,7 +39,8 @@ _S3_FEATURES: Final = SinkFeatures(
         {Trouble.AWAY, Trouble.BUSY, Trouble.REFUSES, Trouble.LOCKED_OUT, Trouble.DEAF}
     ),
 )
-HTTP: Final = frozenset(Trouble) - {Trouble.SILENT}  # whose timeout is 30 s, and fixed
+# A fixed timeout is too long to wait for, and most say at once how it ended.
+HTTP: Final = frozenset(Trouble) - {Trouble.SILENT, Trouble.UNFINISHED}
 
 
 @dataclass(kw_only=True)
@@ -50,6 +52,7 @@ class Web:
     config: Mapping[str, Any]
     secrets: Mapping[str, Any]
     well: tuple[dict[str, str], bytes] = field(default_factory=lambda: ({}, SAID.encode()))
+    unfinished: tuple[dict[str, str], bytes] = field(default_factory=lambda: ({}, b""))
     _plays: Playing = field(default_factory=Playing)
     _turned: list[tuple[int, Trouble | None]] = field(default_factory=lambda: [(0, None)])
     _server: asyncio.Server | None = None
@@ -59,17 +62,23 @@ class Web:
 
     async def trouble(self, kind: Trouble | None) -> None:
         self._turned.append((len(self._plays.got), kind))
-        self._plays.always = (200, *self.well) if kind is None else _SAYS.get(kind, 200)
+        self._plays.always = self.says(kind)
         if kind is Trouble.AWAY:
             await self.close()
         elif self._server is None:
             await self.open()
 
+    def says(self, kind: Trouble | None) -> Any:
+        """What it answers in that trouble."""
+        if kind is Trouble.UNFINISHED:
+            return (200, *self.unfinished)
+        return (200, *self.well) if kind is None else _SAYS.get(kind, 200)
+
     async def open(self) -> None:
         """Listen, on the same port as before."""
         self._server = await asyncio.start_server(self._plays.serve, "127.0.0.1", self._plays.port)
         self._plays.port = self._server.sockets[0].getsockname()[1]
-        self._plays.always = (200, *self.well)
+        self._plays.always = self.says(None)
         self.config = {
             **self.config,
             "url": f"http://127.0.0.1:{self._plays.port}/x",
@@ -103,15 +112,41 @@ def _arrival(one: Received) -> Arrival:
     return Arrival(one.headers.get("webhook-id"), one.body)
 
 
+@dataclass(kw_only=True)
+class Account(Web):
+    """An account at Tradervue; what stands in its journal has arrived."""
+
+    journal: Journal = field(default_factory=Journal)
+
+    async def arrived(self) -> Sequence[Arrival]:
+        return [Arrival(None, body) for body in self.journal.taken]
+
+    def says(self, kind: Trouble | None) -> Any:
+        self.journal.takes = None if kind is Trouble.UNFINISHED else 0
+        if kind is None and self.journal.under_way:
+            self.journal.finish()
+        if kind in {None, Trouble.UNFINISHED}:
+            return self.journal
+        return self._deaf if kind is Trouble.DEAF else super().says(kind)
+
+    def _deaf(self, asked: Received) -> Said:
+        self.journal(asked)
+        return "reset"
+
+
 @asynccontextmanager
-async def web(kind: str, features: SinkFeatures, **more: Any) -> AsyncIterator[Web]:
-    """A server for that kind of sink."""
-    made = Web(factory=partial(registry.make, kind), features=features, **more)
+async def opened(made: Web) -> AsyncIterator[Web]:
+    """That server, listening."""
     await made.open()
     try:
         yield made
     finally:
         await made.end()
+
+
+def web(kind: str, features: SinkFeatures, **more: Any) -> AbstractAsyncContextManager[Web]:
+    """A server for that kind of sink."""
+    return opened(Web(factory=partial(registry.make, kind), features=features, **more))
 
 
 def history(numbers: int) -> bytes:

@@ -15,10 +15,11 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
-from tests.contract.receivers import HTTP, Bucket, Folder, Web, history, web
+from tests.contract.receivers import HTTP, Account, Bucket, Folder, Web, history, opened, web
 
 from onefold.adapters.sinks import registry
 from onefold.adapters.sinks.file import FileSink
+from onefold.adapters.sinks.tradervue import Pace, TradervueSink
 from onefold.ports.sink import Kind, SinkFactory
 from onefold.testing.contracts.sinks import (
     NOON,
@@ -55,11 +56,19 @@ class TestTradervueSink(SinkContract):
     """A form of its own, no id: the journal finds duplicates by their content."""
 
     def fresh(self) -> AbstractAsyncContextManager[Web]:
-        return web(
-            "tradervue",
-            SinkFeatures(sends="form", names=False, profiles=frozenset({"full"}), troubles=HTTP),
-            config={"contact": "ops"},
-            secrets={"username": "journal-of-ada", "password": "correct-horse"},
+        features = SinkFeatures(
+            sends="form",
+            names=False,
+            profiles=frozenset({"full"}),
+            troubles=HTTP | {Trouble.UNFINISHED},
+        )
+        return opened(
+            Account(
+                factory=partial(TradervueSink, pace=Pace(watch_s=0)),
+                features=features,
+                config={"contact": "ops"},
+                secrets={"username": "journal-of-ada", "password": "correct-horse"},
+            )
         )
 
 
@@ -69,10 +78,15 @@ class TestMyfxbookSink(SinkContract):
     def fresh(self) -> AbstractAsyncContextManager[Web]:
         return web(
             "myfxbook",
-            SinkFeatures(sends="nothing", profiles=frozenset({"full", "no_size"}), troubles=HTTP),
+            SinkFeatures(
+                sends="nothing",
+                profiles=frozenset({"full", "no_size"}),
+                troubles=HTTP | {Trouble.UNFINISHED},
+            ),
             config={"account": "12345", "utc_offset_min": 0},
             secrets={"session": "a-session/+="},
             well=({}, history(12)),
+            unfinished=({}, history(0)),
         )
 
 

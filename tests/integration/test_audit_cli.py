@@ -346,15 +346,24 @@ def test_an_app_that_is_not_there_is_one_line(spec: str) -> None:
 
 
 def test_reconcile_settles_what_ran_without_a_guard(database_url: str) -> None:
-    """Once is recorded; what another run completed is suspect, and told by the exit code."""
+    """Once is recorded, for as long as its handler said; what another run completed is suspect."""
+    now, kept = datetime.now(UTC), timedelta(days=60, microseconds=1)
 
     async def prepare() -> None:
-        uow, now = SqlUnitOfWork(Database(database_url)), datetime.now(UTC)
+        uow = SqlUnitOfWork(Database(database_url))
         log = SqlUnprotectedLog(uow)
         keys = [ClaimKey("c", "", name) for name in ("once", "twice")]
         for key, times in zip(keys, (1, 2), strict=True):
-            await log.note(Unprotected(key=key, fingerprint=b"", processed_at=now, times=times))
+            event = Unprotected(key=key, fingerprint=b"", processed_at=now, times=times, keep=kept)
+            await log.note(event)
         await uow.aclose()
+
+    async def recorded() -> Any:
+        uow = SqlUnitOfWork(Database(database_url))
+        async with uow.read() as tx:
+            found = (await tx.execute(select(claims).where(claims.c.event_id == "once"))).one()
+        await uow.aclose()
+        return found.completed_at, found.forget_at
 
     asyncio.run(prepare())
 
@@ -364,3 +373,4 @@ def test_reconcile_settles_what_ran_without_a_guard(database_url: str) -> None:
     became = {row["event_id"]: row["became"] for row in json.loads(told)}
     assert (code, became) == (3, {"once": "recorded", "twice": "suspect"})
     assert (again, json.loads(nothing)) == (0, [])
+    assert asyncio.run(recorded()) == (now, now + kept)

@@ -33,6 +33,7 @@ _STATUS: Mapping[Trouble | None, int] = {
     Trouble.REFUSES: 400,
     Trouble.LOCKED_OUT: 401,
     Trouble.CLOSED_DOWN: 410,
+    Trouble.UNFINISHED: 202,
 }
 
 
@@ -73,7 +74,8 @@ class Sink:
         if isinstance(held := self.gate(parcel), Outcome):
             return held
         try:
-            answer = await _in_turns(self.post(parcel))
+            asked = parcel.remote_ref is not None
+            answer = await _in_turns(self.look(parcel) if asked else self.post(parcel))
         except TimeoutError:
             return self.timed_out()
         except ConnectionResetError:
@@ -92,6 +94,9 @@ class Sink:
     async def post(self, parcel: Parcel) -> Answer:
         return await self.box.post(parcel.message_id, parcel.body)
 
+    async def look(self, parcel: Parcel) -> Answer:
+        return await self.box.look()
+
     def timed_out(self) -> Outcome:
         return Outcome(Kind.RETRY, "timeout")
 
@@ -99,6 +104,8 @@ class Sink:
         return Outcome(Kind.RETRY, "connection")
 
     def means(self, answer: Answer, now: datetime) -> Outcome:
+        if answer.status == 202:  # it has it, and is at it
+            return Outcome(Kind.WAITING, "under_way", 202, remote_ref="4711")
         return classified(answer.status, answer.headers, now=now)
 
     async def aclose(self) -> None:
@@ -133,13 +140,16 @@ class Box:
         await asyncio.sleep(0)
         if self.playing is Trouble.AWAY:
             raise ConnectionRefusedError
-        if self.playing in {None, Trouble.DEAF, Trouble.SILENT}:
+        if self.playing in {None, Trouble.DEAF, Trouble.SILENT, Trouble.UNFINISHED}:
             self.take(id_, body)
         await asyncio.sleep(0)
         if self.playing is Trouble.DEAF:
             raise ConnectionResetError
         if self.playing is Trouble.SILENT:
             await asyncio.Event().wait()
+        return await self.look()
+
+    async def look(self) -> Answer:
         headers = {"retry-after": "60"} if self.playing is Trouble.CROWDED else {}
         return Answer(_STATUS[self.playing], headers)
 
@@ -329,6 +339,36 @@ class CallsTheDead(_Judges):
         return replace(right, toll=Toll.PAUSE)
 
 
+class _MisjudgesTheWait(Sink):
+    """Takes a receiver that is at it for something else."""
+
+    kind: ClassVar[Kind]
+
+    def means(self, answer: Answer, now: datetime) -> Outcome:
+        right = super().means(answer, now)
+        return replace(right, kind=self.kind) if right.kind is Kind.WAITING else right
+
+
+class AcceptedIsDelivered(_MisjudgesTheWait):
+    """It was taken, was it not? What is rejected later is delivered for good."""
+
+    kind = Kind.DELIVERED
+
+
+class NotYetIsAFailure(_MisjudgesTheWait):
+    """Each look costs a try and is held against the destination."""
+
+    kind = Kind.RETRY
+
+
+class SendsInsteadOfLooking(Sink):
+    """Asks how it ended by sending it once more."""
+
+    async def look(self, parcel: Parcel) -> Answer:
+        self.box.took.append(Arrival(parcel.message_id, parcel.body))
+        return await super().look(parcel)
+
+
 class QuotesTheAnswer(Sink):
     """Tells why in the receiver's own words."""
 
@@ -462,6 +502,7 @@ SINKS: Mapping[type[Sink], set[str]] = {
         "test_many_at_once_are_each_itself",
         "test_given_up_anywhere_nothing_is_torn",
         "test_sent_again_it_is_there_once",
+        "test_what_has_not_ended_is_waited_for",
     }
     | _TRIED_TWICE,
     AttemptInTheBody: {
@@ -482,6 +523,9 @@ SINKS: Mapping[type[Sink], set[str]] = {
     RefusalTriedAgain: {"test_a_refusal_is_final"},
     HammersWithAWrongKey: {"test_refused_credentials_pause_the_destination"},
     CallsTheDead: {"test_a_receiver_that_is_gone_is_given_up"},
+    AcceptedIsDelivered: {"test_what_has_not_ended_is_waited_for"},
+    NotYetIsAFailure: {"test_what_has_not_ended_is_waited_for"},
+    SendsInsteadOfLooking: {"test_what_has_not_ended_is_waited_for"},
     QuotesTheAnswer: {"test_no_outcome_tells_what_the_receiver_said"},
     LogsItsHeaders: {"test_no_secret_is_told"},
     ShowsItself: {"test_no_secret_is_told"},
@@ -546,6 +590,15 @@ def timeout_is_delivered() -> object:
 )
 def torn_delivery() -> object:
     return box(WritesInTwo)
+
+
+@gallery.breaks(
+    "accepted is delivered: what the receiver rejects later is told by nobody",
+    TwinContract,
+    says="test_what_has_not_ended_is_waited_for",
+)
+def accepted_is_delivered() -> object:
+    return box(AcceptedIsDelivered)
 
 
 @gallery.breaks("the token in a line of the log", TwinContract, says="test_no_secret_is_told")

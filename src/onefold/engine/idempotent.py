@@ -647,6 +647,7 @@ class _Consumer:
             key=run.claim.key,
             fingerprint=run.claim.fingerprint,
             processed_at=self._around.clock.now(),
+            keep=run.keep,
         )
         run.stage = _Stage.UNPROTECTED
         try:

@@ -34,14 +34,14 @@ async def reconcile(
     log: UnprotectedLog,
     *,
     now: datetime,
-    keep: timedelta = timedelta(days=14),
     limit: int = 500,
     token: Callable[[], str] = lambda: secrets.token_hex(8),
 ) -> Reconciled:
     """
     Complete in *guard* what ran without it, at most *limit*; safe to repeat and to run twice.
 
-    Costs a round trip for the claims, and one for each instant at which something had run.
+    A record is kept as long as the handler that ran would have had it kept. Costs a round trip
+    for the claims, and one for each instant at which something had run.
 
     Raises:
         StoreUnavailable: the guard or the log does not answer; what was settled stays so.
@@ -52,15 +52,15 @@ async def reconcile(
         claims, owner=f"reconcile {token()}", now=now, lease=timedelta(minutes=1)
     )
     report = Reconciled()
-    free: dict[datetime, list[tuple[Unprotected, Lease]]] = defaultdict(list)
+    free: dict[tuple[datetime, timedelta], list[tuple[Unprotected, Lease]]] = defaultdict(list)
     for event, verdict in zip(noted, verdicts, strict=True):
         if isinstance(verdict, Lease):
-            free[event.processed_at].append((event, verdict))
+            free[event.processed_at, event.keep].append((event, verdict))
         elif isinstance(verdict, Busy):
             report.open.append(event)
         else:
             _of_settled(report, event, by_us=verdict.completed_at == event.processed_at)
-    for processed_at, ran in free.items():
+    for (processed_at, keep), ran in free.items():
         await _record(guard, ran, report, at=processed_at, keep=keep)
     settled = [event.key for event in (*report.recorded, *report.suspect)]
     await log.settle(settled, now=now)

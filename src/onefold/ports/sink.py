@@ -25,6 +25,7 @@ class Toll(StrEnum):
     NONE = ""
     PAUSE = "pause"  # it refuses our credentials
     DISABLE = "disable"  # it is gone for good
+    REST = "rest"  # it is busy: nothing goes there before this delivery's next attempt
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Outcome:
         reason: A short stable code; never a text of the receiver's.
         status: The receiver's status, where it has one.
         retry_after: How long the receiver asked to be left alone.
-        remote_ref: The receiver's own name for what it got.
+        remote_ref: The receiver's own name for what it got. Of one that is WAITING: it is at
+            this delivery, and nothing else is sent there until that has ended.
         toll: What follows for the destination.
     """
 
@@ -58,12 +60,15 @@ class Parcel(Struct, frozen=True, kw_only=True, gc=False):
         body: JSON in UTF-8, of one of the models in `core.published`.
         occurred_at: When the record became final; names a file's day.
         attempt: From 1.
+        remote_ref: Of the last attempt, if that was WAITING under one and nothing was sent to
+            the destination since: the receiver has it, and is to be asked, not sent to.
     """
 
     message_id: str
     body: bytes
     occurred_at: datetime
     attempt: int
+    remote_ref: str | None = None
 
 
 class Sink(Protocol):
@@ -112,6 +117,16 @@ class SinkOfMany(Sink, Protocol):
 def most_at_once(sink: Sink) -> int:
     """How many parcels *sink* takes in one call; 1 where it declares nothing."""
     return max(1, getattr(sink, "most_at_once", 1))
+
+
+def one_at_a_time(sink: Sink) -> bool:
+    """
+    Whether *sink* declares, by an attribute of this name, that its receiver takes one at a time.
+
+    Its destination has a concurrency of 1, whatever was asked for: so what it tells a courier of
+    the last one that it took is of the one that this courier sent.
+    """
+    return bool(getattr(sink, "one_at_a_time", False))
 
 
 class SinkFactory(Protocol):

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from onefold.ports.guard import ClaimKey
+from onefold.ports.unit_of_work import KEEP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +19,14 @@ class Unprotected:
         fingerprint: Of its content.
         processed_at: When its handler confirmed, the last time.
         times: How often it was processed so.
+        keep: How long its handler would have had it remembered, from `processed_at` on.
     """
 
     key: ClaimKey
     fingerprint: bytes
     processed_at: datetime
     times: int = 1
+    keep: timedelta = KEEP
 
 
 class UnprotectedLog(Protocol):
@@ -31,7 +34,7 @@ class UnprotectedLog(Protocol):
 
     async def note(self, event: Unprotected) -> None:
         """
-        Write one down; the same key again counts up and is unsettled again.
+        Write one down; the same key again counts up, is unsettled again, and is as it is now.
 
         Raises:
             StoreUnavailable: it may have been written down.

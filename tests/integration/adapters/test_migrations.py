@@ -3,16 +3,18 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import Any
+from uuid import UUID
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, inspect, text
+from sqlalchemy import Connection, MetaData, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 from tests.support_fork import ForkHost
 
@@ -22,11 +24,14 @@ import onefold.wiring  # noqa: F401 (every table is declared by importing these)
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import MIGRATIONS, head, migrate, require_current, revisions
 from onefold.adapters.sql.schema import inbox
+from onefold.domains.directory.tables import schools
+from onefold.domains.trace.tables import destinations, subscriptions
 from onefold.errors import OnefoldError, SchemaOutdated
 from onefold.ports.tables import metadata
 from onefold.testing.clock import ManualClock
 
 NOW = ManualClock().now()
+SECOND = timedelta(seconds=1)
 MIGRATING = "tests.integration.adapters.migrating:main"
 
 
@@ -120,6 +125,50 @@ async def test_migrating_and_creating_come_to_the_same(empty: Database) -> None:
     assert migrated.keys() == created.keys() == metadata.tables.keys()
     for table, shape in created.items():
         assert migrated[table] == shape, table
+
+
+def _before(revision: str, folder: Path) -> Path:
+    """The migrations up to *revision*, and not that one."""
+    scripts = shutil.copytree(MIGRATIONS, folder / "migrations")
+    for one in (scripts / "versions").glob("0*.py"):
+        if one.name >= revision:
+            one.unlink()
+    return scripts
+
+
+def _place(school: UUID, id_: UUID, sink: str) -> dict[str, Any]:
+    """A destination as there were some before."""
+    return {
+        "school_id": school, "id": id_, "name": str(id_), "sink": sink, "config": {},
+        "secrets": {}, "state": "active", "version": 1, "delay_floor_s": 60,
+        "schedule": "standard", "concurrency": 4, "created_at": NOW,
+    }  # fmt: skip
+
+
+async def test_what_trace_had_before_is_brought_along(empty: Database, tmp_path: Path) -> None:
+    """Consents keep the order they were read in, and Tradervue is sent one at a time."""
+    await migrate(empty, scripts=_before("0012", tmp_path))
+    school, first, other = (UUID(int=n) for n in (1, 2, 3))
+    consent = {
+        "school_id": school, "user_id": "ada", "profile": "full", "delay_s": 300,
+        "consent_version": "1",
+    }  # fmt: skip
+    given = [(first, 9, NOW), (first, 7, NOW), (other, 8, NOW), (first, 6, NOW + SECOND)]
+    async with empty.writer.begin() as connection:
+        await connection.execute(schools.insert().values(id=school, name="s", created_at=NOW))
+        for id_, sink in ((first, "webhook"), (other, "tradervue")):
+            await connection.execute(destinations.insert().values(_place(school, id_, sink)))
+        for to, number, since in given:
+            row = consent | {"destination_id": to, "id": UUID(int=number), "since": since}
+            await connection.execute(subscriptions.insert().values(row))
+
+    await migrate(empty)
+
+    found = await _ask(empty, lambda c: c.execute(select(subscriptions)).all())
+    assert {row.id.int: row.number for row in found} == {7: 1, 9: 2, 6: 3, 8: 1}
+    places = await _ask(empty, lambda c: c.execute(select(destinations)).all())
+    assert {row.sink: row.concurrency for row in places} == {"webhook": 4, "tradervue": 1}
+    assert {row.occupied_by for row in places} == {None}
 
 
 async def test_a_partial_index_is_partial(empty: Database) -> None:

@@ -8,11 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 from standardwebhooks.webhooks import Webhook
-from tests.support import turn_of_the_loop
 from tests.support_receiver import receiving
 from tests.support_trace import bucket, files
 
@@ -22,9 +20,8 @@ from onefold.adapters.sinks.file import FileSink, compact
 from onefold.adapters.sinks.myfxbook import MyfxbookSink
 from onefold.adapters.sinks.posting import classified, retry_after
 from onefold.adapters.sinks.s3 import S3Sink
-from onefold.adapters.sinks.tradervue import TradervueSink
 from onefold.adapters.sinks.webhook import WebhookSink
-from onefold.core.published import Full, ResultOnly, encode
+from onefold.core.published import Full, encode
 from onefold.domains.trace.service import marked_body
 from onefold.errors import InvalidInput
 from onefold.ports.sink import Kind, Outcome, Parcel, Sink, Toll
@@ -35,7 +32,9 @@ OTHER = "whsec_" + base64.b64encode(b"x" * 32).decode()
 ID = "01234567-89ab-7def-8123-456789abcdef"
 
 
-def parcel(attempt: int = 1, body: bytes | None = None, **changed: Any) -> Parcel:
+def parcel(
+    attempt: int = 1, body: bytes | None = None, remote_ref: str | None = None, **changed: Any
+) -> Parcel:
     """A full payload."""
     facts: dict[str, Any] = {
         "trade_ref": "a" * 26,
@@ -54,7 +53,7 @@ def parcel(attempt: int = 1, body: bytes | None = None, **changed: Any) -> Parce
         "currency": "USD",
     } | changed
     made = body or encode("full", Full(**facts), id_=ID, occurred_at="2026-01-15T14:00:00Z")
-    return Parcel(message_id=ID, body=made, occurred_at=NOW, attempt=attempt)
+    return Parcel(message_id=ID, body=made, occurred_at=NOW, attempt=attempt, remote_ref=remote_ref)
 
 
 def sink(url: str, *, secrets: dict[str, Any] | None = None, **config: Any) -> WebhookSink:
@@ -363,56 +362,6 @@ async def test_days_are_compacted_and_torn_files_never_seen(tmp_path: Path) -> N
     made = [compact(tmp_path, now=NOW) for _ in range(2)]
     assert made == [{"trades-2026-01-15.jsonl": 1}] * 2
     assert (tmp_path / "trades-2026-01-15.jsonl").read_bytes() == parcel().body + b"\n"
-
-
-async def test_tradervue_is_asked_to_import_two_executions() -> None:
-    """Numbers to the last digit, duplicates left to it; busy is tried again."""
-    async with receiving(424, (200, {}, b'{"status":"queued"}')) as there:
-        config = {"contact": "ops@example.org", "url": there.url, "loopback": True}
-        one = TradervueSink(config, {"username": "u", "password": "hunter2"})
-        busy, done = [await one.send(parcel(), now=NOW) for _ in range(2)]
-        await one.aclose()
-
-    assert (busy, done.kind) == (Outcome(Kind.RETRY, "busy", 424), Kind.DELIVERED)
-    said = msgspec.json.decode(there.got[1].body)
-    assert said["allow_duplicates"] is False
-    assert [(e["quantity"], e["price"]) for e in said["executions"]] == [(-0.5, 1.09), (0.5, 1.08)]
-    assert there.got[1].headers["user-agent"] == "Onefold (ops@example.org)"
-
-
-async def test_tradervue_is_asked_for_one_import_at_a_time() -> None:
-    """Four deliveries at once are four imports in a row, and not one and three that are busy."""
-    under_way: list[int] = []
-    most: list[int] = []
-
-    async def ask(_host: str, _port: int) -> list[str]:
-        under_way.append(1)
-        most.append(len(under_way))
-        await turn_of_the_loop()
-        under_way.pop()
-        return ["127.0.0.1"]
-
-    async with receiving() as there:
-        config = {"contact": "ops", "url": there.url, "loopback": True}
-        one = TradervueSink(config, {"username": "ada", "password": "x"}, ask=ask)
-        told = await asyncio.gather(*(one.send(parcel(), now=NOW) for _ in range(4)))
-        await one.aclose()
-
-    assert [outcome.kind for outcome in told] == [Kind.DELIVERED] * 4
-    assert most == [1] * 4
-
-
-async def test_tradervue_needs_a_size() -> None:
-    """A profile without one is held, not guessed at."""
-    result = ResultOnly(
-        trade_ref="a" * 26, instrument="X", side="buy", exit_time="2026-01-15T14:00:00Z",
-        mode="live", revision=1, status="CLOSED",
-    )  # fmt: skip
-    body = encode("result_only", result, id_=ID, occurred_at="2026-01-15T14:00:00Z")
-    one = TradervueSink({"contact": "x"}, {"username": "u", "password": "p"})
-
-    assert await one.send(parcel(body=body), now=NOW) == Outcome(Kind.HELD, "profile")
-    await one.aclose()
 
 
 _HISTORY: dict[str, bytes] = {

@@ -2,17 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from msgspec.structs import replace
 
+from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
 from onefold.engine.courier import LEASE, Courier
 from onefold.errors import StoreUnavailable
-from onefold.ports.deadlines import Deadline
+from onefold.ports.deadlines import Deadline, Deadlines
 from onefold.ports.desk import Route, Sending, Verdict
 from onefold.ports.sink import Kind, Outcome, Parcel
 from onefold.testing.clock import ManualClock
@@ -21,57 +21,41 @@ OK = Outcome(Kind.DELIVERED, "ok")
 Took = Callable[[Sequence[Parcel]], Awaitable[Any]]
 
 
+class Recorded:
+    """Deadlines in memory, and which of their calls were made, in order."""
+
+    def __init__(self) -> None:
+        self.uow, self.asked = MemoryUnitOfWork(), list[str]()
+        self._inner = MemoryDeadlines(self.uow)
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self._inner, name)
+
+
 @dataclass
 class Book:
-    """Deadlines and the desk of one destination in one: what is due, and what became of it."""
+    """The desk of one destination, and its deadlines: what is due, and what became of it."""
 
     clock: ManualClock
-    armed: dict[str, Deadline] = field(default_factory=dict)
+    deadlines: Recorded = field(default_factory=Recorded)
     attempts: Counter[str] = field(default_factory=Counter)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     opening: timedelta = timedelta()
     room: int = 1000
     breaks_on: str | None = None  # a bug: settling this key fails its whole round
     away: int = 0  # so many more rounds fail, because the store is away
 
-    def arm_new(self, *keys: str) -> None:
-        for key in keys:
-            now = self.clock.now()
-            self.armed[key] = Deadline(kind="job", key=key, due_at=now, payload={})
+    async def arm(self, *keys: str, after: timedelta = timedelta(), kind: str = "job") -> None:
+        at = self.clock.now() + after
+        await self.deadlines.arm(
+            [Deadline(kind=kind, key=key, due_at=at, payload={}) for key in keys]
+        )
 
-    async def due(self, kind: str, *, now: datetime, limit: int) -> Sequence[Deadline]:
-        raise NotImplementedError
-
-    async def arm(self, deadlines: Sequence[Deadline]) -> None:
-        raise NotImplementedError
-
-    async def claim(
-        self, kind: str, *, now: datetime, lease: timedelta, limit: int
-    ) -> Sequence[Deadline]:
-        self.asked.append("claim")
-        ripe = sorted((one for one in self.armed.values() if one.due_at <= now), key=_when)
-        for one in ripe[:limit]:
-            self.armed[one.key] = replace(one, due_at=now + lease, fence=one.fence + 1)
-        return [replace(one, fence=one.fence + 1) for one in ripe[:limit]]
-
-    async def complete(self, claimed: Sequence[Deadline]) -> Sequence[bool]:
-        self.asked.append("complete")
-        for one in claimed:
-            del self.armed[one.key]
-        return [True] * len(claimed)
-
-    async def postpone(self, claimed: Sequence[tuple[Deadline, datetime]]) -> Sequence[bool]:
-        self.asked.append("postpone")
-        for one, at in claimed:
-            self.armed[one.key] = replace(one, due_at=at)
-        return [True] * len(claimed)
-
-    async def next_due(self, kinds: Collection[str]) -> Mapping[str, datetime]:
-        self.asked.append("next_due")
-        first = min((one.due_at for one in self.armed.values()), default=None)
-        return {} if first is None else dict.fromkeys(kinds, first)
+    @property
+    def armed(self) -> set[str]:
+        return {key for _, key in self.deadlines.uow.committed.deadlines}
 
     async def routes(self, *, now: datetime) -> tuple[Sequence[Route], datetime | None]:
         route = Route(
@@ -110,10 +94,6 @@ class Book:
         ]
 
 
-def _when(one: Deadline) -> tuple[datetime, str]:
-    return one.due_at, one.key
-
-
 @dataclass
 class ByMany:
     """A sink of many; *took* decides what each call answers."""
@@ -143,7 +123,7 @@ def _keys(count: int) -> list[str]:
 
 
 def _courier(book: Book, sink: Any, **how: Any) -> Courier:
-    return Courier(book, book, lambda _: sink, clock=book.clock, **how)
+    return Courier(cast("Deadlines", book.deadlines), book, lambda _: sink, clock=book.clock, **how)
 
 
 async def _worked(book: Book, sink: Any, **how: Any) -> Counter[str]:
@@ -161,7 +141,7 @@ def book() -> Book:
 
 async def test_a_sink_of_many_gets_as_many_as_it_takes(book: Book) -> None:
     """In calls of its own size, the longest due first; each delivered once."""
-    book.arm_new(*_keys(25))
+    await book.arm(*_keys(25))
     sink = ByMany()
 
     assert await _worked(book, sink) == {"delivered": 25}
@@ -172,7 +152,7 @@ async def test_a_sink_of_many_gets_as_many_as_it_takes(book: Book) -> None:
 
 async def test_a_sink_that_declares_nothing_gets_one_at_a_time(book: Book) -> None:
     """As every sink did before."""
-    book.arm_new(*_keys(3))
+    await book.arm(*_keys(3))
     sink = ByMany(most_at_once=1)
 
     assert await _worked(book, sink) == {"delivered": 3}
@@ -182,7 +162,7 @@ async def test_a_sink_that_declares_nothing_gets_one_at_a_time(book: Book) -> No
 
 async def test_each_of_many_has_its_own_outcome(book: Book) -> None:
     """What failed is tried again, alone, and the others are over."""
-    book.arm_new(*_keys(4))
+    await book.arm(*_keys(4))
     busy = Outcome(Kind.RETRY, "busy")
 
     async def took(parcels: Sequence[Parcel]) -> list[Outcome]:
@@ -216,7 +196,7 @@ async def test_a_call_that_breaks_costs_each_of_it_one_attempt(
     book: Book, broken: Took, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And never a second: the next time each goes alone, so that only the culprit goes on."""
-    book.arm_new(*_keys(4))
+    await book.arm(*_keys(4))
 
     async def took(parcels: Sequence[Parcel]) -> Any:
         culprit = any(p.message_id == "001" and p.attempt < 4 for p in parcels)
@@ -231,7 +211,7 @@ async def test_a_call_that_breaks_costs_each_of_it_one_attempt(
 
 async def test_an_attempt_ends_within_the_lease_of_its_claim(book: Book) -> None:
     """Opening took most of it: what is left for the sink is what the claim has left."""
-    book.arm_new("000")
+    await book.arm("000")
     book.opening = LEASE * 0.75 - timedelta(seconds=0.05)
 
     async def took(parcels: Sequence[Parcel]) -> Any:
@@ -244,7 +224,7 @@ async def test_an_attempt_ends_within_the_lease_of_its_claim(book: Book) -> None
 @pytest.mark.parametrize("count", [1, 4])
 async def test_nothing_is_sent_when_its_lease_may_be_over(book: Book, count: int) -> None:
     """Another courier may have it by then: the attempt ends unsent, and is made again."""
-    book.arm_new(*_keys(count))
+    await book.arm(*_keys(count))
     book.opening, sink = LEASE * 0.75, ByMany()
     courier = _courier(book, sink)
 
@@ -259,7 +239,7 @@ async def test_nothing_is_sent_when_its_lease_may_be_over(book: Book, count: int
 
 async def test_a_hanging_call_costs_those_in_it_one_attempt(book: Book) -> None:
     """All of the call time out together, and then each goes alone."""
-    book.arm_new(*_keys(3))
+    await book.arm(*_keys(3))
 
     async def took(parcels: Sequence[Parcel]) -> Any:
         return [OK] if len(parcels) == 1 else await asyncio.Event().wait()
@@ -272,7 +252,7 @@ async def test_a_hanging_call_costs_those_in_it_one_attempt(book: Book) -> None:
 
 async def test_a_claim_is_settled_in_one_round(book: Book) -> None:
     """However many went in a call, and however many calls ended at once."""
-    book.arm_new(*_keys(25))
+    await book.arm(*_keys(25))
 
     await _worked(book, ByMany())
 
@@ -282,14 +262,14 @@ async def test_a_claim_is_settled_in_one_round(book: Book) -> None:
 
 async def test_a_bug_in_settling_hits_the_culprit_alone(book: Book) -> None:
     """The others of its call are over; it is sent again when its lease ends."""
-    book.arm_new(*_keys(5))
+    await book.arm(*_keys(5))
     book.breaks_on = "003"
     courier = _courier(book, ByMany())
 
     assert await courier.step()
     await courier.settled()
 
-    assert (set(book.armed), set(book.outcomes)) == ({"003"}, {"000", "001", "002", "004"})
+    assert (book.armed, set(book.outcomes)) == ({"003"}, {"000", "001", "002", "004"})
     assert courier.said == {"delivered": 4}
     book.breaks_on = None
     book.clock.advance(LEASE)
@@ -299,7 +279,7 @@ async def test_a_bug_in_settling_hits_the_culprit_alone(book: Book) -> None:
 
 async def test_what_a_store_that_is_away_did_not_record_is_sent_again(book: Book) -> None:
     """When its lease ends; the attempt is not settled twice."""
-    book.arm_new(*_keys(5))
+    await book.arm(*_keys(5))
     book.away = 1
     sink = ByMany()
     courier = _courier(book, sink)
@@ -316,7 +296,7 @@ async def test_what_a_store_that_is_away_did_not_record_is_sent_again(book: Book
 
 async def test_what_is_given_up_in_the_middle_of_a_call_is_due_again(book: Book) -> None:
     """A courier that ends leaves no task, and another sends all of the call again."""
-    book.arm_new(*_keys(3))
+    await book.arm(*_keys(3))
     began = asyncio.Event()
 
     async def took(parcels: Sequence[Parcel]) -> Any:
@@ -336,7 +316,7 @@ async def test_what_is_given_up_in_the_middle_of_a_call_is_due_again(book: Book)
 
 async def test_a_limit_counts_deliveries_not_calls(book: Book) -> None:
     """So many, though they go in one call."""
-    book.arm_new(*_keys(20))
+    await book.arm(*_keys(20))
     courier = _courier(book, ByMany())
 
     assert await courier.work_off(limit=7) == {"delivered": 7}
@@ -347,21 +327,20 @@ async def test_a_limit_counts_deliveries_not_calls(book: Book) -> None:
 
 async def test_a_full_claim_is_followed_by_a_claim(book: Book) -> None:
     """When it is due is not asked while it certainly was; nothing to postpone asks nothing."""
-    book.arm_new(*_keys(25))
+    await book.arm(*_keys(25))
 
     await _worked(book, ByMany(), batch=10)
 
-    looks = [one for one in book.asked if one in {"claim", "next_due"}]
+    looks = [one for one in book.deadlines.asked if one in {"claim", "next_due"}]
     assert looks[:4] == ["next_due", "claim", "claim", "claim"]  # 10, 10, and 5 of 10
     assert set(looks[4:]) == {"next_due"}
-    assert "postpone" not in book.asked
+    assert "postpone" not in book.deadlines.asked
 
 
 async def test_a_full_claim_of_all_there_was_is_found_out_at_once(book: Book) -> None:
     """The claim that follows is empty, and what is due next is asked before any pause."""
-    book.arm_new(*_keys(10))
-    later = book.clock.now() + timedelta(seconds=0.2)
-    book.armed["later"] = Deadline(kind="job", key="later", due_at=later, payload={})
+    await book.arm(*_keys(10))
+    await book.arm("later", after=timedelta(seconds=0.2))
     courier = _courier(book, ByMany(), batch=10)
 
     assert await courier.step()
@@ -375,13 +354,14 @@ async def test_a_full_claim_of_all_there_was_is_found_out_at_once(book: Book) ->
 
 async def test_a_full_claim_hides_no_other_destination(book: Book) -> None:
     """Whatever else may be due is asked for, each time."""
-    book.arm_new(*_keys(25))
+    await book.arm(*_keys(25))
+    await book.arm("elsewhere", kind="other")
     courier = _courier(book, ByMany(), batch=10)
     await courier.step()
 
     asked = await courier._due(["job", "other"])
 
     assert asked["job"] == book.clock.now()
-    assert book.asked[-1] == "next_due"
-    assert "other" in asked
+    assert book.deadlines.asked[-1] == "next_due"
+    assert asked["other"] == book.clock.now()
     await courier.aclose()

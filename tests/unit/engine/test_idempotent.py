@@ -546,6 +546,22 @@ async def test_reconciling_names_what_may_have_been_doubled() -> None:
     assert len(await noted.unsettled(limit=10)) == 1
 
 
+@pytest.mark.parametrize("days", [3, 60])
+async def test_reconciling_keeps_a_record_as_long_as_its_handler_does(days: int) -> None:
+    """By the type of its event, from when it was processed: what can still come is no new event."""
+    kept, noted = timedelta(days=days), MemoryUnprotectedLog()
+    terms: dict[str, Any] = {"keep": {event().type: kept}, "default_keep": timedelta(days=14)}
+    bench = Bench(on_guard_down="process", unprotected=noted, **terms)
+    bench.guard.before["claim"] = 1
+    await bench.handle(event())
+    at = bench.clock.now()
+    bench.clock.advance(timedelta(hours=1))
+
+    await reconcile(bench.guard, noted, now=bench.clock.now())
+
+    assert (bench.record().completed_at, bench.record().forget_at) == (at, at + kept)
+
+
 async def _ran_unprotected(handler: Callable[..., Any] | None = None) -> tuple[Bench, Any]:
     """One event, applied once while no guard answered."""
     noted = MemoryUnprotectedLog()

@@ -1,16 +1,34 @@
 """
-Tradervue's import interface: executions of one trade, duplicates found by Tradervue itself.
+Tradervue's import interface: executions of one trade, and how their import ended.
 
-An import is asynchronous and one at a time: 424 means that another is under way. A journal
-records what it is told; it verifies nothing. Its documents are old: the double in the tests
-follows them, and a live account should be tried with `onefold trace test` first.
-Limit: delivered is what the service accepted; how an import ended is not asked for.
+An import is asynchronous, and an account has one at a time. What is built on is documented in
+github.com/tradervue/api-docs (`imports.md`, and the changes of 28 March 2013; read on 28
+November 2026). `POST /api/v1/imports` answers 200 and `queued`, or 424 while another is under
+way. `GET /api/v1/imports` says of the account's last import `queued` or `processing`, then
+`succeeded` or `failed` with an `info`, and by that is `ready` again: the end is told once. A
+new import clears the end of the one before. Duplicates are left out unless that is switched
+off, and the counts in `info` say what was taken.
+
+So there is no name of an import by which it could be asked for. Theory: what an attempt reads
+is of its own import if nothing was sent there since, and for that the destination takes one
+delivery at a time (`one_at_a_time`), which keeps others away for as long as its import is under
+way (WAITING with a `remote_ref`). Whoever does not know whose end it would read asks for the
+import again, as after a death between the request and its receipt, or when the end was told
+to somebody who died: what is in the journal then comes back as a duplicate, and is there once.
+
+The documents are silent on: how long an import takes; which failures pass (taken for final is
+one that names an execution of ours, all others are tried again); in what `duplicate_count` and
+`overquota_count` count (so any of ours that was taken counts as taken); what is a duplicate.
+They are of 2015: a live account was never asked.
+Limit: an import by hand, by another program or by a second destination of the same account,
+between ours and the look at its end, is taken for ours if it is of two executions or fewer.
 """
 
 import asyncio
 import base64
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -21,10 +39,34 @@ from onefold.adapters.sinks.posting import Answer, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.core.published import Full
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel
+from onefold.ports.sink import Kind, Outcome, Parcel, Toll
 
-_TURN_S: Final = 10.0  # with a request of 30 s, within the courier's 45 s
+_LOOK: Final = timedelta(seconds=10)
 _URL: Final = "https://www.tradervue.com/api/v1/imports"
+_SENT: Final = 2  # executions of one trade
+_BUSY: Final = Outcome(Kind.WAITING, "busy", 424, retry_after=_LOOK, toll=Toll.REST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """
+    How long an attempt takes: a turn, two requests and a watch, 40 of the courier's 45 s.
+
+    Attributes:
+        turn_s: How long it waits for those of the same process to be done.
+        request_s: How long one request may take.
+        watch_s: How long it watches an import; what takes longer is for the next attempt.
+        poll_s: How long it waits between two looks; doubled each time, up to `slowest_s`.
+    """
+
+    turn_s: float = 5.0
+    request_s: float = 10.0
+    watch_s: float = 15.0
+    poll_s: float = 0.5
+    slowest_s: float = 4.0
+
+
+PACE: Final = Pace()
 
 
 class TradervueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,8 +88,37 @@ class TradervueSecrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "TradervueSecrets(…)"
 
 
+class _Info(msgspec.Struct, frozen=True):
+    """What became of an import; nothing else of it is read, and no text."""
+
+    exec_count: int = 0
+    duplicate_count: int = 0
+    overquota_count: int = 0
+    skipped_futures: bool = False
+    skipped_options: bool = False
+    skipped_forex: bool = False
+    error_execnumber: int | None = None  # from 1
+
+
+class _Status(msgspec.Struct, frozen=True):
+    status: str
+    info: _Info = _Info()
+
+
 class TradervueSink:
-    """See `ports.sink.Sink`. Wants the profile `full`: without a size there is no execution."""
+    """
+    See `ports.sink.Sink`: delivered means that the import ended well.
+
+    Wants the profile `full`: without a size there is no execution.
+
+    Args:
+        config: A `TradervueConfig`.
+        secrets: The `TradervueSecrets`.
+        ask: How names are resolved.
+        pace: How long an attempt takes.
+    """
+
+    one_at_a_time: Final = True
 
     def __init__(
         self,
@@ -55,6 +126,7 @@ class TradervueSink:
         secrets: Mapping[str, Any],
         *,
         ask: Resolve | None = None,
+        pace: Pace = PACE,
     ) -> None:
         self._config = read(config, TradervueConfig, "config")
         hidden = read(secrets, TradervueSecrets, "secrets")
@@ -63,17 +135,18 @@ class TradervueSink:
         token = base64.b64encode(f"{hidden.username}:{hidden.password}".encode()).decode()
         self._headers = {
             "authorization": f"Basic {token}",
-            "content-type": "application/json",
             "accept": "application/json",
             "accept-encoding": "identity",
             "user-agent": f"Onefold ({self._config.contact})",
         }
         to = target(self._config.url, loopback=self._config.loopback)
-        self._poster = Poster(to, loopback=self._config.loopback, ask=ask)
+        loopback = self._config.loopback
+        self._poster = Poster(to, loopback=loopback, ask=ask, total_s=pace.request_s)
+        self._pace = pace
         self._turn = asyncio.Lock()
 
     async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
-        """Ask for the import of this trade; what is there already is found by the receiver."""
+        """Import this trade, or look at the import of it that is under way, up to its end."""
         found = opened(parcel)
         if isinstance(found, Outcome):
             return found
@@ -83,28 +156,95 @@ class TradervueSink:
         if not isinstance(data, Full) or data.volume is None:
             return Outcome(Kind.HELD, "profile")
         body = msgspec.json.encode(_import(data, self._config.account_tag))
-        answer = await self._in_turn(body)
-        if isinstance(answer, Outcome):
-            return answer
-        if answer.status == 424:  # another import is under way
-            return Outcome(Kind.RETRY, "busy", 424)
-        return classified(answer.status, answer.headers, now=now)
-
-    async def _in_turn(self, body: bytes) -> Answer | Outcome:
-        """One request at a time: two would only tell each other that the service is busy."""
-        try:
-            async with asyncio.timeout(_TURN_S):
+        try:  # two at once would only tell each other that the service is busy
+            async with asyncio.timeout(self._pace.turn_s):
                 await self._turn.acquire()
         except TimeoutError:
-            return Outcome(Kind.RETRY, "busy")
+            return _BUSY
         try:
-            return await self._poster.request("POST", self._headers, body)
+            if parcel.remote_ref is not None:
+                return await self._end(parcel.remote_ref, now)
+            return await self._import(body, now)
         finally:
             self._turn.release()
+
+    async def _import(self, body: bytes, now: datetime) -> Outcome:
+        headers = {**self._headers, "content-type": "application/json"}
+        answer = await self._poster.request("POST", headers, body)
+        if isinstance(answer, Outcome):
+            return answer
+        if answer.status == 424:
+            return _BUSY
+        if not 200 <= answer.status < 300:
+            return classified(answer.status, answer.headers, now=now)
+        return await self._end(f"import asked for at {now.isoformat()}", now)
+
+    async def _end(self, ref: str, now: datetime) -> Outcome:
+        """How the import of that name ended; what it is at, when there is no time left."""
+        loop = asyncio.get_running_loop()
+        until, pause_s = loop.time() + self._pace.watch_s, self._pace.poll_s
+        while True:
+            seen = _seen(await self._poster.request("GET", self._headers), ref, now)
+            over = seen.kind not in {Kind.WAITING, Kind.RETRY} or seen.reason in _LOST
+            if over or loop.time() + pause_s > until:
+                return seen
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, self._pace.slowest_s)
 
     async def aclose(self) -> None:
         """Close the connections. Safe twice."""
         await self._poster.aclose()
+
+
+# Tried again by a new import: what was read, or would be, is of this one no more.
+_LOST: Final = frozenset({"end_unknown", "import_failed", "not_ours"})
+
+
+def _seen(answer: Answer | Outcome, ref: str, now: datetime) -> Outcome:
+    """What an answer says of the import *ref*."""
+    if isinstance(answer, Outcome):
+        return answer
+    if not 200 <= answer.status < 300:
+        return classified(answer.status, answer.headers, now=now)
+    try:
+        said = msgspec.json.decode(answer.body, type=_Status)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Outcome(Kind.RETRY, "unreadable", answer.status)
+    return _meaning(said, answer.status, ref)
+
+
+def _meaning(said: _Status, status: int, ref: str) -> Outcome:
+    waits = Outcome(
+        Kind.WAITING, "importing", status, retry_after=_LOOK, remote_ref=ref, toll=Toll.REST
+    )
+    match said.status:
+        case "queued" | "processing":
+            return waits
+        case "succeeded":
+            return _succeeded(said.info, status, ref)
+        case "failed":
+            return _failed(said.info, status)
+        case "ready":  # it was told to somebody else, who may have died of it
+            return Outcome(Kind.RETRY, "end_unknown", status)
+    return Outcome(Kind.RETRY, "unreadable", status)
+
+
+def _succeeded(info: _Info, status: int, ref: str) -> Outcome:
+    if info.overquota_count > 0:  # the plan's for this month: a person buys another, or waits
+        return Outcome(Kind.HELD, "quota", status, toll=Toll.PAUSE)
+    if info.skipped_futures or info.skipped_options or info.skipped_forex:
+        return Outcome(Kind.PERMANENT, "not_in_plan", status)
+    if not 1 <= info.exec_count + info.duplicate_count <= _SENT:
+        return Outcome(Kind.RETRY, "not_ours", status)
+    reason = "imported" if info.exec_count > 0 else "there_already"
+    return Outcome(Kind.DELIVERED, reason, status, remote_ref=ref)
+
+
+def _failed(info: _Info, status: int) -> Outcome:
+    if info.error_execnumber in {1, 2}:
+        which = "entry" if info.error_execnumber == 1 else "exit"
+        return Outcome(Kind.PERMANENT, f"import_failed_{which}", status)
+    return Outcome(Kind.RETRY, "import_failed", status)
 
 
 def _import(data: Full, account_tag: str | None) -> dict[str, Any]:

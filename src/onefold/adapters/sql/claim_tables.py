@@ -59,4 +59,5 @@ unprotected = Table(
     Column("times", Integer, nullable=False),
     Column("processed_at", Instant, nullable=False),
     Column("settled_at", Instant),
+    Column("forget_at", Instant),  # empty in notes of before: nobody wrote down how long
 )

@@ -7,7 +7,7 @@ from sqlalchemy import select, tuple_, update
 
 from onefold.adapters.sql.claim_tables import unprotected as table
 from onefold.ports.guard import ClaimKey
-from onefold.ports.unit_of_work import UnitOfWork
+from onefold.ports.unit_of_work import KEEP, UnitOfWork
 from onefold.ports.unprotected import Unprotected
 
 _KEY = tuple_(table.c.consumer, table.c.source, table.c.event_id)
@@ -26,6 +26,7 @@ class SqlUnprotectedLog:
             "times": event.times,
             "processed_at": event.processed_at,
             "settled_at": None,
+            "forget_at": event.processed_at + event.keep,
         }
         again = (
             update(table)
@@ -35,6 +36,7 @@ class SqlUnprotectedLog:
                 processed_at=event.processed_at,
                 fingerprint=event.fingerprint,
                 settled_at=None,
+                forget_at=event.processed_at + event.keep,
             )
         )
         async with self._uow.begin() as tx:
@@ -55,6 +57,7 @@ class SqlUnprotectedLog:
                     fingerprint=row.fingerprint,
                     processed_at=row.processed_at,
                     times=row.times,
+                    keep=KEEP if row.forget_at is None else row.forget_at - row.processed_at,
                 )
                 for row in await tx.execute(oldest)
             ]

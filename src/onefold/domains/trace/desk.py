@@ -23,6 +23,8 @@ from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 # What a person must see: their own ids and codes alone, nothing of a record or a receiver.
 log = logging.getLogger("onefold.trace")
 
+_AFTER_LOOK = timedelta(seconds=1)
+
 Watch = Callable[[str, Row, Outcome, float], None]  # destination's name, delivery, outcome, seconds
 
 
@@ -107,6 +109,7 @@ class TraceDesk:
         self, tx: Transaction, place: Row, ready: Sequence[Row], now: datetime
     ) -> tuple[list[Row], list[Verdict]]:
         """As many of *ready*, the longest due first, as the destination's limits allow."""
+        ready, behind = await self._unoccupied(tx, place, ready, now)
         in_order = sorted(ready, key=lambda row: (row["next_at"], row["id"]))
         room = _room(place, await store.count_busy(tx, place["id"], now))
         again = now  # when there is room, and not sooner, it is claimed again
@@ -118,7 +121,22 @@ class TraceDesk:
             again = now + timedelta(seconds=room / place["rate_per_s"])
             await store.note_health(tx, place["id"], next_slot_at=again)
         late = in_order[max(room, 0) :]
-        return in_order[: max(room, 0)], [_verdict(row, "later", again) for row in late]
+        return in_order[: max(room, 0)], behind + [_verdict(row, "later", again) for row in late]
+
+    async def _unoccupied(
+        self, tx: Transaction, place: Row, ready: Sequence[Row], now: datetime
+    ) -> tuple[Sequence[Row], list[Verdict]]:
+        """While the receiver is at one delivery, that one alone; the others after its look."""
+        holder = place["occupied_by"]
+        if holder is None:
+            return ready, []
+        at = await store.looked_at(tx, holder)
+        if at is None:
+            await store.note_health(tx, place["id"], occupied_by=None)
+            return ready, []
+        again = max(at, now) + _AFTER_LOOK
+        others = [_verdict(row, "later", again) for row in ready if row["id"] != holder]
+        return [row for row in ready if row["id"] == holder], others
 
     async def _begin(
         self, tx: Transaction, place: Row, ready: Sequence[Row], now: datetime, lease: timedelta
@@ -140,7 +158,7 @@ class TraceDesk:
                 "tries": row["tries"] + 1,
             }
             changes.append(change)
-            sendings.append(_sending(row | change))
+            sendings.append(_sending(row | change, place))
         await store.change_deliveries(tx, changes)
         # Recorded before anything is sent: a courier that dies has still used an attempt.
         began = [_attempt(row, by, now) for row, by in _paired(ready, changes)]
@@ -209,7 +227,7 @@ class TraceDesk:
             verdicts.append(_told(row | changed, outcome))
             told.append((place["name"], row | changed, outcome, seconds))
             alarms += _alarm(row | changed, place)
-            noted = places[place["id"]] = await _note(tx, place, outcome, now)
+            noted = places[place["id"]] = await _note(tx, place, row | changed, outcome, now)
             if noted["state"] != place["state"]:
                 alarms.append(
                     f"destination {place['name']} is {noted['state']}: {outcome.reason[:40]}"
@@ -270,7 +288,8 @@ def _verdict(row: Row, said: str, again_at: datetime | None = None) -> Verdict:
 def _told(row: Row, outcome: Outcome) -> Verdict:
     if row["state"] == State.PENDING:
         said = "waiting" if outcome.kind is Kind.WAITING else "retry"
-        return _verdict(row, said, row["next_at"])
+        # The one that others wait for is the first when its destination has rested.
+        return _verdict(row, said, row["first_due_at" if _at_it(row, outcome) else "next_at"])
     again = row["next_at"] if row["reason"] in rules.BY_DESTINATION else None
     return _verdict(row, row["state"], again)
 
@@ -310,7 +329,8 @@ def _kept(row: Row) -> Row:
     return {name: row[name] for name in ("body", "body_sha256", "fields", "policy")}
 
 
-def _sending(row: Row) -> Sending:
+def _sending(row: Row, place: Row) -> Sending:
+    mine = place["occupied_by"] == row["id"]  # else its receiver was at something else since
     return Sending(
         key=str(row["id"]),
         destination=str(row["destination_id"]),
@@ -320,6 +340,7 @@ def _sending(row: Row) -> Sending:
             body=row["body"],
             occurred_at=row["exit_time"],
             attempt=row["attempts"],
+            remote_ref=row["remote_ref"] if mine else None,
         ),
     )
 
@@ -367,20 +388,33 @@ def _by_destination(place: Row, outcome: Outcome, changed: Row) -> Row:
     return {}
 
 
-async def _note(tx: Transaction, place: Row, outcome: Outcome, now: datetime) -> Row:
-    """What this answer says of the destination: healthy, failing, or closed to us."""
-    if outcome.toll is not Toll.NONE and place["state"] == "active":
-        state = _TOLLS[outcome.toll]
-        await store.change_destination(tx, place, state=state)
-        await store.hold_of_destination(tx, place["id"], reason=state)
-        return place | {"state": state}
+async def _note(tx: Transaction, place: Row, row: Row, outcome: Outcome, now: datetime) -> Row:
+    """What this answer says of the destination: healthy, failing, occupied, or closed to us."""
     failures = place["failures"] + 1 if outcome.kind is Kind.RETRY else 0
-    if failures == place["failures"] == 0:
-        return place
     rest = rules.BREAKER.rest(failures)
+    until = None if rest is None else now + rest
     changed: dict[str, Any] = {
         "failures": failures,
-        "rest_until": now + rest if rest is not None else None,
+        "rest_until": row["next_at"] if outcome.toll is Toll.REST else until,
+        "occupied_by": _occupant(place, row, outcome),
     }
-    await store.note_health(tx, place["id"], **changed)
+    if any(place[name] != value for name, value in changed.items()):
+        await store.note_health(tx, place["id"], **changed)
+    closed = _TOLLS.get(outcome.toll)
+    if closed is not None and place["state"] == "active":
+        changed["state"] = closed
+        await store.change_destination(tx, place, state=closed)
+        await store.hold_of_destination(tx, place["id"], reason=closed)
     return place | changed
+
+
+def _at_it(row: Row, outcome: Outcome) -> bool:
+    """Whether the receiver has the delivery, and is not done with it."""
+    waits = outcome.kind is Kind.WAITING and outcome.remote_ref is not None
+    return waits and row["state"] in {State.PENDING, State.HELD}
+
+
+def _occupant(place: Row, row: Row, outcome: Outcome) -> Any:
+    if _at_it(row, outcome):
+        return row["id"]
+    return None if place["occupied_by"] == row["id"] else place["occupied_by"]

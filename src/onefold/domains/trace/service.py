@@ -16,7 +16,7 @@ from onefold.domains.trace.privacy import payload, rfc3339
 from onefold.domains.trace.tables import deliveries, destinations, revisions, subscriptions, trades
 from onefold.errors import Conflict, ConstraintViolated, IllegalTransition, NotFound
 from onefold.ports.deadlines import Deadline
-from onefold.ports.sink import Outcome, Parcel, Sink
+from onefold.ports.sink import Outcome, Parcel, Sink, one_at_a_time
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 
@@ -346,13 +346,16 @@ class TraceService:
         """
         Create a destination; its configuration is tried before it is kept.
 
+        Of a sink whose receiver takes one delivery at a time the concurrency is 1.
+
         Raises:
             InvalidInput: the configuration makes no sink, or a bound is wrong.
             Conflict: the school has a destination of that name. Nothing was recorded.
         """
         caller.require(Scope.TRACE_MANAGE)
         rules.name(name, "name")
-        await self._tried(caller, sink, config or {}, secrets or {})
+        if await self._tried(caller, sink, config or {}, secrets or {}):
+            concurrency = 1
         _check_destination(delay_floor_s, schedule, concurrency, rate_per_s)
         row = {
             "school_id": caller.school_id,
@@ -371,6 +374,7 @@ class TraceService:
             "failures": 0,
             "rest_until": None,
             "created_at": self._clock.now(),
+            "occupied_by": None,
         }
 
         async def work(tx: Transaction) -> None:
@@ -390,9 +394,11 @@ class TraceService:
         sink: str,
         config: Mapping[str, Any],
         secrets: Mapping[str, Any],
-    ) -> None:
+    ) -> bool:
+        """Whether the sink that these make takes one delivery at a time."""
         made = self._make(sink, config, secrets, school=caller.school_id)
         await made.aclose()
+        return one_at_a_time(made)
 
     async def destinations(self, caller: Principal) -> Sequence[Row]:
         """The school's destinations; never their secrets."""
@@ -425,7 +431,7 @@ class TraceService:
         async def work(tx: Transaction) -> Row:
             row = await self._destination(tx, caller, named)
             await self._tried(caller, row["sink"], row["config"], secrets)
-            await store.change_destination(tx, row, secrets=dict(secrets))
+            await store.change_destination(tx, row, secrets=dict(secrets), occupied_by=None)
             return shown_destination(row | {"secrets": secrets})
 
         return await in_transaction(self._uow, work)
@@ -459,8 +465,9 @@ class TraceService:
             merged = {k: v for k, v in (row["config"] | patch).items() if v is not None}
             made = row | dict(changed) | {"config": merged}
             _check_destination(*(made[name] for name in _CHANGEABLE[1:]))
-            await self._tried(caller, row["sink"], merged, row["secrets"])
-            fresh = {"failures": 0, "rest_until": None, "next_slot_at": None}
+            if await self._tried(caller, row["sink"], merged, row["secrets"]):
+                made["concurrency"] = 1
+            fresh = {"failures": 0, "rest_until": None, "next_slot_at": None, "occupied_by": None}
             kept = {name: made[name] for name in _CHANGEABLE}
             await store.change_destination(tx, row, **kept, **fresh)
             return shown_destination(made | fresh)
@@ -547,9 +554,10 @@ class TraceService:
         """
         Record a user's consent that closed trades of theirs go to a destination from now on.
 
-        The same consent again is the same subscription. What waits under an earlier one for the
-        same destination, and was never attempted, takes on whatever this one is stricter in:
-        fewer fields, a longer delay; never the reverse.
+        The same consent again is the same subscription, unless another was given in between:
+        the one that was given last counts, whatever the clocks said. What waits under an
+        earlier one for the same destination, and was never attempted, takes on whatever this
+        one is stricter in: fewer fields, a longer delay; never the reverse.
 
         Raises:
             NotFound: no such destination. InvalidInput: no such profile, or a wrong delay.
@@ -576,16 +584,18 @@ class TraceService:
                 "consent_version": consent_version,
                 "until": until,
             }
-            earlier = await store.subscriptions_of(tx, caller.school_id, user_id)
-            for known in earlier:
-                if rules.consents(known, now) and wanted.items() <= known.items():
-                    return known
-            ids = [r["id"] for r in earlier if r["destination_id"] == place["id"]]
-            await self._narrow(tx, caller.school_id, ids, wanted)
+            # One after the other, for the destination is locked: the highest number is the newest.
+            given = await store.subscriptions_of(tx, caller.school_id, user_id)
+            earlier = [row for row in given if row["destination_id"] == place["id"]]
+            newest = max(earlier, key=lambda row: row["number"], default=None)
+            if newest and rules.consents(newest, now) and wanted.items() <= newest.items():
+                return newest
+            await self._narrow(tx, caller.school_id, [row["id"] for row in earlier], wanted)
             row = wanted | {
                 "school_id": caller.school_id,
                 "id": new_event_id(now, self._random),
                 "since": now,
+                "number": 1 + (newest["number"] if newest else 0),
                 "withdrawn_at": None,
             }
             await tx.insert_new(subscriptions, [row])

@@ -177,21 +177,32 @@ async def count_busy(tx: Transaction, destination_id: UUID, now: datetime) -> in
     return int((await tx.execute(query)).scalar_one())
 
 
+async def looked_at(tx: Transaction, delivery_id: UUID) -> datetime | None:
+    """When somebody looks at a delivery that is under way; None if it is over or held."""
+    of = (deliveries.c.state, deliveries.c.next_at, deliveries.c.leased_until)
+    row = row_of(await tx.execute(select(*of).where(deliveries.c.id == delivery_id)))
+    if row is None or row["state"] not in {"pending", "leased"}:
+        return None
+    at: datetime = row["leased_until"] or row["next_at"]
+    return at
+
+
 async def subscriptions_of(tx: Transaction, school_id: UUID, user_id: str | None) -> Sequence[Row]:
     """Subscriptions, the oldest first; of one user where named."""
     query = select(subscriptions).where(subscriptions.c.school_id == school_id)
     if user_id is not None:
         query = query.where(subscriptions.c.user_id == user_id)
-    return rows_of(await tx.execute(query.order_by(subscriptions.c.since, subscriptions.c.id)))
+    order = (subscriptions.c.since, subscriptions.c.number, subscriptions.c.id)
+    return rows_of(await tx.execute(query.order_by(*order)))
 
 
 async def subscriptions_of_users(
     tx: Transaction, school_id: UUID, users: Collection[str]
 ) -> Sequence[Row]:
-    """Subscriptions of these users, the oldest first."""
+    """Subscriptions of these users; those for one destination as they were given."""
     mine = (subscriptions.c.school_id == school_id) & subscriptions.c.user_id.in_(users)
     query = select(subscriptions).where(mine)
-    return rows_of(await tx.execute(query.order_by(subscriptions.c.since, subscriptions.c.id)))
+    return rows_of(await tx.execute(query.order_by(subscriptions.c.number, subscriptions.c.id)))
 
 
 async def subscription(
@@ -226,7 +237,7 @@ _SUBSCRIBED = ("since", "until", "withdrawn_at")
 _DELIVERY = (
     *("school_id", "id", "trade_id", "destination_id", "revision", "state", "reason"),
     *("not_before", "next_at", "attempts", "tries", "first_due_at", "fence", "leased_until"),
-    *("profile", "body", "body_sha256", "fields", "policy", "cleared"),
+    *("profile", "body", "body_sha256", "fields", "policy", "cleared", "remote_ref"),
 )
 
 

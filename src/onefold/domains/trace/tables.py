@@ -123,6 +123,8 @@ destinations = Table(
     Column("failures", Integer, nullable=False, server_default=text("0")),
     Column("rest_until", Instant),
     Column("created_at", Instant, nullable=False),
+    # The delivery that its receiver is at, and has not ended: until then no other is sent.
+    Column("occupied_by", Uuid),
     CheckConstraint("state IN ('active', 'paused', 'disabled', 'removed')", name="state"),
     CheckConstraint("concurrency >= 1 AND delay_floor_s >= 0", name="bounds"),
     Index(None, "school_id", "name", unique=True),
@@ -141,12 +143,14 @@ subscriptions = Table(
     Column("since", Instant, nullable=False),
     Column("until", Instant),
     Column("withdrawn_at", Instant),
+    # In which order a user's consents for a destination were given: no clock is fine enough.
+    Column("number", Integer, nullable=False, server_default=text("0")),
     ForeignKeyConstraint(
         ["school_id", "destination_id"], [destinations.c.school_id, destinations.c.id]
     ),
     CheckConstraint("profile IN ('full', 'no_size', 'result_only')", name="profile"),
     CheckConstraint("until IS NULL OR until > since", name="order"),
-    Index(None, "school_id", "user_id"),
+    Index(None, "school_id", "user_id", "destination_id", "number", unique=True),
 )
 
 # A random surrogate a destination: two trackers cannot join what they were sent.

@@ -10,6 +10,7 @@ from onefold.testing.contracts.stores import NOON, together
 
 KIND = "claimed"
 SECOND = timedelta(seconds=1)
+MICROSECOND = timedelta(microseconds=1)
 LEASE = timedelta(seconds=30)
 
 
@@ -71,7 +72,7 @@ class ClaimsContract:
         async with self.fresh() as deadlines:
             await deadlines.arm([one("a")])
             await deadlines.claim(KIND, now=NOON, lease=LEASE, limit=9)
-            almost = NOON + LEASE - timedelta(microseconds=1)
+            almost = NOON + LEASE - MICROSECOND
 
             assert await deadlines.claim(KIND, now=almost, lease=LEASE, limit=9) == []
             assert await deadlines.due(KIND, now=almost, limit=9) == []
@@ -126,6 +127,25 @@ class ClaimsContract:
             assert await deadlines.claim(KIND, now=NOON, lease=LEASE, limit=9) == []
             later = await deadlines.claim(KIND, now=NOON + SECOND, lease=LEASE, limit=9)
             assert [(d.key, d.payload) for d in later] == [("a", {"n": 1})]
+
+    async def test_what_is_looked_for_again_and_again_stays_as_it_was_armed(self) -> None:
+        """A wait of days is hundreds of looks: none wears it out, each has its own fence."""
+        async with self.fresh() as deadlines:
+            await deadlines.arm([one("a", n=1)])
+            at, given_up = NOON, list[Deadline]()
+            for _ in range(20):
+                assert await self._claim(deadlines, at - MICROSECOND) == []
+                found = await self._claim(deadlines, at)
+                looks = [(look.key, look.due_at, look.payload) for look in found]
+                assert looks == [("a", at, {"n": 1})], f"{len(given_up)} looks, then {found}"
+                given_up += found
+                assert await deadlines.complete(given_up[-2:-1]) == [False] * len(given_up[-2:-1])
+                at += SECOND
+                assert await deadlines.postpone([(given_up[-1], at)]) == [True]
+
+            fences = [look.fence for look in given_up]
+            assert fences == sorted(set(fences)), fences
+            assert dict(await deadlines.next_due([KIND])) == {KIND: at}
 
     async def test_arming_again_ends_a_lease(self) -> None:
         """Who armed it knows more than who holds it; the holder learns it."""

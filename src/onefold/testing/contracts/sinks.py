@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple, Protocol
 from urllib.parse import quote, quote_plus
 
+from msgspec.structs import replace
+
 from onefold.core.ids import derived_id
 from onefold.core.published import MAX_BODY_BYTES, Full, NoSize, ResultOnly, encode
 from onefold.errors import InvalidInput
@@ -37,6 +39,9 @@ class Trouble(StrEnum):
     CLOSED_DOWN = "closed_down"  # it is gone for good: as 410
     DEAF = "deaf"  # it takes what is sent, and its answer is lost
     SILENT = "silent"  # it takes what is sent, and does not answer
+    UNFINISHED = (
+        "unfinished"  # it is at what was sent, or does not show it yet; well again, it does
+    )
 
 
 _MEANING: Final[Mapping[Trouble, tuple[Kind, Toll]]] = {
@@ -48,6 +53,7 @@ _MEANING: Final[Mapping[Trouble, tuple[Kind, Toll]]] = {
     Trouble.CLOSED_DOWN: (Kind.PERMANENT, Toll.DISABLE),
     Trouble.DEAF: (Kind.RETRY, Toll.NONE),
     Trouble.SILENT: (Kind.RETRY, Toll.NONE),
+    Trouble.UNFINISHED: (Kind.WAITING, Toll.NONE),
 }
 
 
@@ -205,7 +211,7 @@ class SinkContract:
                 return  # declared: the receiver cannot, or the test cannot make it
             await receiver.trouble(trouble)
             (outcome,) = await self._send(receiver, _any(receiver))
-            assert (outcome.kind, outcome.toll) == _MEANING[trouble], outcome
+            _fits(outcome, trouble)
             if trouble is Trouble.CROWDED:
                 assert outcome.retry_after == timedelta(minutes=1), outcome
 
@@ -330,11 +336,15 @@ class SinkContract:
                 outcomes = await self._send_many(receiver, parcels)
                 if outcomes is None:
                     return  # declared: one at a time
-                meaning = (Kind.DELIVERED, Toll.NONE) if trouble is None else _MEANING[trouble]
-                assert [(one.kind, one.toll) for one in outcomes] == [meaning] * 3, outcomes
+                assert len(outcomes) == 3, outcomes
+                for one in outcomes:
+                    _fits(one, trouble)
 
                 await receiver.trouble(None)
-                again = [_any(receiver, number, attempt=2) for number in range(3)]
+                again = [
+                    _any(receiver, number, attempt=2, after=one)
+                    for number, one in enumerate(outcomes)
+                ]
                 after = await self._send(receiver, *again)
                 assert [one.kind for one in after] == [Kind.DELIVERED] * 3, after
                 _whole(receiver, await receiver.arrived(), parcels)
@@ -396,6 +406,25 @@ class SinkContract:
     async def test_a_silent_receiver_takes_the_timeout_and_no_more(self) -> None:
         """An attempt ends before the courier's lease does, whatever the receiver does."""
         await self._meets(Trouble.SILENT)
+
+    async def test_what_has_not_ended_is_waited_for(self) -> None:
+        """No success before it is one, no failure that costs a try; looked for, not sent twice."""
+        async with self.fresh() as receiver:
+            if Trouble.UNFINISHED not in receiver.features.troubles:
+                return  # declared: what it answers is the end
+            await receiver.trouble(Trouble.UNFINISHED)
+            (asked,) = await self._send(receiver, _any(receiver))
+            came = len(await receiver.arrived())
+            (looked,) = await self._send(receiver, _any(receiver, attempt=2, after=asked))
+            _fits(asked, Trouble.UNFINISHED)
+            _fits(looked, Trouble.UNFINISHED)
+
+            await receiver.trouble(None)
+            (ended,) = await self._send(receiver, _any(receiver, attempt=3, after=looked))
+
+            assert ended.kind is Kind.DELIVERED, ended
+            assert len(await receiver.arrived()) == came, "what was waited for was sent again"
+            _whole(receiver, await receiver.arrived(), [_any(receiver)])
 
     # -- deaths, secrets, ends -------------------------------------------------------------
 
@@ -476,15 +505,25 @@ def _made(receiver: Receiver) -> Sink:
     return receiver.factory(receiver.config, receiver.secrets)
 
 
-def _any(receiver: Receiver, number: int = 0, *, attempt: int = 1) -> Parcel:
-    """A parcel of a model that the sink sends."""
-    return parcel(number, profile=min(receiver.features.profiles), attempt=attempt)
+def _any(
+    receiver: Receiver, number: int = 0, *, attempt: int = 1, after: Outcome | None = None
+) -> Parcel:
+    """A parcel of a model that the sink sends; after that outcome, as a courier sends it."""
+    made = parcel(number, profile=min(receiver.features.profiles), attempt=attempt)
+    if after is None or after.kind is not Kind.WAITING:
+        return made
+    return replace(made, remote_ref=after.remote_ref)
+
+
+def _fits(outcome: Outcome, trouble: Trouble | None) -> None:
+    """The outcome is what *trouble* means; a receiver that is busy may be left to rest."""
+    kind, toll = (Kind.DELIVERED, Toll.NONE) if trouble is None else _MEANING[trouble]
+    assert outcome.kind is kind, outcome
+    assert outcome.toll is toll or (kind, outcome.toll) == (Kind.WAITING, Toll.REST), outcome
 
 
 def _with(one: Parcel, body: bytes) -> Parcel:
-    return Parcel(
-        message_id=one.message_id, body=body, occurred_at=one.occurred_at, attempt=one.attempt
-    )
+    return replace(one, body=body)
 
 
 def _whole(
