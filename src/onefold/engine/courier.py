@@ -12,13 +12,15 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from onefold.core.clock import Clock
+from onefold.core.fields import text_flaw
 from onefold.engine.together import Together
 from onefold.errors import OnefoldError
 from onefold.ports.deadlines import Deadline, Deadlines
 from onefold.ports.desk import Desk, Route, Sending, Verdict
-from onefold.ports.sink import Kind, Outcome, Sink, most_at_once
+from onefold.ports.sink import Kind, Outcome, Sink, Toll, most_at_once
 
 log = logging.getLogger("onefold.courier")
 
@@ -270,16 +272,38 @@ async def _sent(
                 outcomes = await sink.send_many(parcels, now=now)  # type: ignore[attr-defined]
             else:
                 outcomes = [await sink.send(parcels[0], now=now)]
-        wrong = [one for one in outcomes if not isinstance(one, Outcome)]
-        if not wrong and len(outcomes) == len(parcels):
+        if len(outcomes) == len(parcels) and all(map(_can_be_recorded, outcomes)):
             return list(outcomes)
-        log.error("a sink gave %d outcomes for %d parcels", len(outcomes), len(parcels))
+        log.error("a sink gave wrong outcomes for %d parcels", len(parcels))
     except TimeoutError:
         why = "timeout"
     except Exception as error:  # a bug of a sink costs an attempt, and nothing else
         # Its text is not told: it may hold a URL with its secret, or what was sent.
         log.error("a sink failed with %s", type(error).__name__)  # noqa: TRY400
     return [Outcome(Kind.RETRY, why)] * len(parcels)
+
+
+def _can_be_recorded(said: Any) -> bool:
+    """
+    Whether a sink has said what `Outcome` says: any store takes it then.
+
+    One that it refused would fail the round of every other destination that ends meanwhile.
+    """
+    kinds = (("kind", Kind), ("toll", Toll), ("retry_after", timedelta | None))
+    return (
+        isinstance(said, Outcome)
+        and all(isinstance(getattr(said, name), kind) for name, kind in kinds)
+        and all(_is_text(text) for text in (said.reason, said.remote_ref or ""))
+        and _is_status(said.status)
+    )
+
+
+def _is_text(said: Any) -> bool:
+    return isinstance(said, str) and text_flaw(said) is None
+
+
+def _is_status(said: Any) -> bool:
+    return said is None or (type(said) is int and abs(said) < 2**31)
 
 
 def _nothing() -> None:

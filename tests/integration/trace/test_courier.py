@@ -321,6 +321,33 @@ async def test_a_sink_that_breaks_costs_an_attempt_and_nothing_else(world: World
     assert await world.work_off(MINUTE) == {"delivered": 1}
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Outcome(Kind.RETRY, "a\0b"),
+        Outcome(Kind.DELIVERED, "ok", remote_ref="half \ud800"),
+        Outcome(Kind.DELIVERED, "ok", status=2**40),
+        Outcome("delivered", "ok"),  # type: ignore[arg-type]
+        Outcome(Kind.RETRY, "busy", retry_after=30),  # type: ignore[arg-type]
+        Outcome(Kind.RETRY, 503),  # type: ignore[arg-type]
+    ],
+    ids=["NUL", "surrogate", "status", "kind", "seconds", "reason"],
+)
+async def test_an_outcome_that_no_store_takes_is_its_own_destinations(
+    world: World, wrong: Outcome
+) -> None:
+    """Recorded with others, it would have failed their round too, and sent them again."""
+    await world.destination("bad", sink=Scripted([wrong, OK]))
+    good = await world.destination("good")
+    await world.subscribe("bad")
+    await world.subscribe("good")
+    await world.closed()
+
+    assert await world.work_off(MINUTE * 5) == {"retry": 1, "delivered": 1}
+    assert len(good.got) == 1
+    assert await world.work_off(MINUTE) == {"delivered": 1}
+
+
 async def test_a_dead_delivery_is_kept_and_replayed_the_same(world: World) -> None:
     """The same id and the same bytes; the receiver discards what it has."""
     sink = await world.destination(sink=Scripted([Outcome(Kind.PERMANENT, "http_400", 400), OK]))
