@@ -61,7 +61,7 @@ class Courier:
         self._tasks: dict[asyncio.Task[None], int] = {}  # how many deliveries each has
         self._retiring: set[asyncio.Task[None]] = set()
         self._told: dict[str, int] = {}  # versions that make no sink, so that each is told once
-        self._settle = Together(self._settle_all, at_most=batch, weigh=len)
+        self._settle = self._rounds = Together(self._settle_all, at_most=batch, weigh=len)
         self._next: datetime | None = None
         self._more: dict[str, datetime] = {}  # kinds of which more is probably due, and since when
         self.said: Counter[str] = Counter()
@@ -129,14 +129,16 @@ class Courier:
         """
         Leave the attempts under way where they are, and close the sinks. Safe twice.
 
-        What was under way is sent again when its lease ends, under the same id.
+        What was being sent is sent again when its lease ends, under the same id; of what the
+        receiver has answered, the receipt is kept.
         """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._retiring, return_exceptions=True)
+        await self._rounds.over()
         sinks, self._sinks = self._sinks, {}
         for _, sink in sinks.values():
-            await sink.aclose()
+            await _close(sink)
 
     async def _begin(self, route: Route, most: int) -> int:
         sink = await self._sink(route)
@@ -193,10 +195,7 @@ class Courier:
         """Close a sink whose configuration has changed, when the last attempt with it is over."""
         if under_way:
             await asyncio.wait(under_way)
-        try:
-            await sink.aclose()
-        except Exception as error:
-            log.error("a sink was not closed: %s", type(error).__name__)  # noqa: TRY400
+        await _close(sink)
 
     async def _deliver(
         self,
@@ -212,7 +211,8 @@ class Courier:
             for sending, outcome in zip(sendings, outcomes, strict=True)
         ]
         try:
-            await self._settle(ended)
+            # Shielded: the receipt of what was received outlives a courier that is closed.
+            await asyncio.shield(self._settle(ended))
         except OnefoldError:
             raise
         except Exception:  # a bug, and told: alone only the culprit is not settled
@@ -281,6 +281,13 @@ async def _sent(
         # Its text is not told: it may hold a URL with its secret, or what was sent.
         log.error("a sink failed with %s", type(error).__name__)  # noqa: TRY400
     return [Outcome(Kind.RETRY, why)] * len(parcels)
+
+
+async def _close(sink: Sink) -> None:
+    try:
+        await sink.aclose()
+    except Exception as error:  # a bug of one sink keeps no other, and no store, open
+        log.error("a sink was not closed: %s", type(error).__name__)  # noqa: TRY400
 
 
 def _can_be_recorded(said: Any) -> bool:
