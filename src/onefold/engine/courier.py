@@ -26,6 +26,7 @@ log = logging.getLogger("onefold.courier")
 
 LEASE = timedelta(seconds=60)  # a sink's total timeout of 30 s and as much again
 _OF_LEASE = 0.75  # from the claim on; the rest is for the receipt
+IDLE = timedelta(hours=1)  # then a sink is closed: its destination may never be used again
 POLL_S = 0.5  # what others arm is seen after this at the latest
 
 MakeSink = Callable[[Route], Sink]
@@ -59,6 +60,7 @@ class Courier:
         self._clock, self._lease, self._batch = clock, lease, batch
         self._sinks: dict[str, tuple[int, Sink]] = {}
         self._tasks: dict[asyncio.Task[None], int] = {}  # how many deliveries each has
+        self._used: dict[str, datetime] = {}  # when a destination's sink was last asked for
         self._retiring: set[asyncio.Task[None]] = set()
         self._told: dict[str, int] = {}  # versions that make no sink, so that each is told once
         self._settle = self._rounds = Together(self._settle_all, at_most=batch, weigh=len)
@@ -75,6 +77,7 @@ class Courier:
             limit: Claim so many at the most.
         """
         now = self._clock.now()
+        self._let_go(now)
         routes, self._next = await self._desk.routes(now=now)
         due = await self._due([route.kind for route in routes])
         self._next = min(
@@ -172,6 +175,7 @@ class Courier:
 
     async def _sink(self, route: Route) -> Sink | None:
         """The destination's sink; None when its configuration makes none: it waits for a person."""
+        self._used[route.destination] = self._clock.now()
         version, sink = self._sinks.get(route.destination, (-1, None))
         if sink is not None and version == route.version:
             return sink
@@ -186,13 +190,25 @@ class Courier:
             return None
         self._sinks[route.destination] = (route.version, made)
         if sink is not None:
-            task = asyncio.create_task(self._retire(sink, set(self._tasks)))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retire(sink)
         return made
 
-    async def _retire(self, sink: Sink, under_way: set[asyncio.Task[None]]) -> None:
-        """Close a sink whose configuration has changed, when the last attempt with it is over."""
+    def _let_go(self, now: datetime) -> None:
+        """Close the sinks that nobody has asked for in a long time; all that is kept of them."""
+        for destination in [one for one, at in self._used.items() if abs(now - at) > IDLE]:
+            del self._used[destination]
+            self._told.pop(destination, None)
+            _, sink = self._sinks.pop(destination, (-1, None))
+            if sink is not None:
+                self._retire(sink)
+
+    def _retire(self, sink: Sink) -> None:
+        """Close a sink that is used no more, when the last attempt with it is over."""
+        task = asyncio.create_task(self._retired(sink, set(self._tasks)))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _retired(self, sink: Sink, under_way: set[asyncio.Task[None]]) -> None:
         if under_way:
             await asyncio.wait(under_way)
         await _close(sink)

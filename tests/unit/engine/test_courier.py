@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
-from onefold.engine.courier import LEASE, Courier
+from onefold.engine.courier import IDLE, LEASE, Courier
 from onefold.errors import StoreUnavailable
 from onefold.ports.deadlines import Deadline, Deadlines
 from onefold.ports.desk import Route, Sending, Verdict
@@ -337,6 +337,31 @@ async def test_a_receipt_outlives_the_courier_that_is_closed(book: Book) -> None
     await closing
 
     assert (courier.said, book.armed) == ({"delivered": 3}, set())
+
+
+async def test_a_sink_that_nobody_uses_is_closed(book: Book) -> None:
+    """Destinations come and go for as long as a worker runs: their connections do not stay."""
+    closed: list[object] = []
+
+    class Closing(ByMany):
+        async def aclose(self) -> None:
+            closed.append(self)
+
+    courier = _courier(book, None)
+    courier._make = lambda _: Closing()
+    for _ in range(3):
+        await book.arm("000")
+        await courier.work_off()
+        book.clock.advance(IDLE)
+    assert closed == [], "it is in use"
+
+    book.clock.advance(timedelta(seconds=1))
+    await courier.step()
+    await asyncio.gather(*courier._retiring)
+
+    assert (len(closed), courier._sinks, courier._used) == (1, {}, {})
+    await courier.aclose()
+    assert len(closed) == 1
 
 
 async def test_a_sink_that_cannot_be_closed_keeps_no_other_open(
