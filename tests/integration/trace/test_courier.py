@@ -260,6 +260,29 @@ async def test_a_paused_destination_spends_no_attempts(world: World) -> None:
     assert len(sink.got) == 2
 
 
+async def test_what_is_retried_in_the_round_of_a_pause_is_held_too(world: World) -> None:
+    """Or it would wait as pending behind a closed door, and its age would run on."""
+    refused = Outcome(Kind.PERMANENT, "http_401", 401, toll=Toll.PAUSE)
+    there = await world.destination(sink=Scripted([BUSY, refused]))
+    await world.subscribe()
+    await world.closed()
+    await world.closed(entry_price="1.07")
+    both = asyncio.Barrier(2)
+
+    async def together(_: object) -> None:
+        await both.wait()
+
+    there.before = together
+    assert await world.work_off(MINUTE * 5) == {"held": 1, "dead": 1}
+    (held,) = await world.deliveries("held")
+    assert (held["reason"], held["last_outcome"]) == ("paused", "http_503")
+
+    there.before, there.script = None, [OK]
+    world.onefold.clock.advance(timedelta(days=8))  # type: ignore[attr-defined]
+    assert await world.service.resume(world.school.admin, "tracker") == 1
+    assert await world.work_off() == {"delivered": 1}
+
+
 async def test_a_destination_that_fails_is_left_alone_and_then_probed(world: World) -> None:
     """Five failures in a row open its breaker; one attempt at a time closes it."""
     sink = await world.destination(sink=Scripted([BUSY] * 5 + [OK]), concurrency=1)
