@@ -213,6 +213,9 @@ def test_wrong_urls_make_no_destination(url: str) -> None:
     [
         ({"url": "https://x/", "token_header": "Host"}, {"token": "hunter2"}),
         ({"url": "https://x/", "token_header": "Content-Type"}, {"token": "hunter2"}),
+        # What we say ourselves would take the token's place, and it would never be sent.
+        ({"url": "https://x/", "token_header": "User-Agent"}, {"token": "hunter2"}),
+        ({"url": "https://x/", "token_header": "Accept-Encoding"}, {"token": "hunter2"}),
         ({"url": "https://x/", "token_header": "A\r\nB"}, {"token": "hunter2"}),
         ({"url": "https://x/"}, {"token": "hunter2\r\nX: y"}),
         ({"url": "https://x/"}, {"signing": ["hunter2"]}),
@@ -236,7 +239,8 @@ def test_retry_after_is_read_in_both_forms() -> None:
     assert retry_after("120", now=NOW) == timedelta(seconds=120)
     assert retry_after(date, now=NOW) == timedelta(seconds=60)
     assert retry_after(date, now=NOW + timedelta(hours=1)) == timedelta(0)
-    assert [retry_after(text, now=NOW) for text in (None, "soon", "-1")] == [None] * 3
+    nothing = (None, "soon", "-1", f"Thu, 15 Jan 2026 14:31:00 +{'9' * 16}")
+    assert [retry_after(text, now=NOW) for text in nothing] == [None] * 4
     assert classified(429, {"retry-after": "7"}, now=NOW).retry_after == timedelta(seconds=7)
 
 
@@ -436,14 +440,38 @@ async def test_all_who_look_at_myfxbook_ask_once() -> None:
     assert len(there.got) == 2
 
 
-async def test_a_row_at_myfxbook_that_is_none_is_tried_again() -> None:
-    """Whatever it says instead of a trade."""
-    for body in (b'{"error":false,"history":[1]}', b'{"error":false}', b"[]", b"3"):
-        async with receiving((200, {}, body)) as there:
-            config = {"account": "1", "utc_offset_min": 0, "url": there.url, "loopback": True}
-            one = MyfxbookSink(config, {"session": "s"})
-            assert (await one.send(parcel(), now=NOW)).reason == "unreadable"
-            await one.aclose()
+_ROW = b'{"error":false,"history":[{"symbol":"EURUSD","action":"Sell",%s}]}'
+_TIMES = b'"openTime":"01/15/2026 15:00","closeTime":"01/15/2026 16:00",'
+_DOCTYPE = (
+    '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE r [<!ENTITY a "false">]>'
+    '<r error="&a;"><history/></r>'
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        ("json", b'{"error":false,"history":[1]}'),
+        ("json", b'{"error":false}'),
+        ("json", b"[]"),
+        ("json", b"3"),
+        ("json", b"[" * 60_000),
+        ("json", _ROW % (_TIMES + b'"openPrice":"sNaN","closePrice":"1"')),
+        ("json", _ROW % (_TIMES.replace(b"15/2026 15", b"01/0001 00") + b'"openPrice":1,"closePrice":1')),
+        ("xml", b"<r><history>"),
+        ("xml", _DOCTYPE.replace("utf-16", "utf-8").encode()),
+        ("xml", _DOCTYPE.encode("utf-16")),
+        ("xml", b"<r>" * 20_000),
+    ],
+    ids=["1", "none", "list", "number", "deep", "sNaN", "year 1", "cut", "type", "type-16", "xml"],
+)
+async def test_a_history_at_myfxbook_that_is_none_is_tried_again(form: str, body: bytes) -> None:
+    """Whatever it says instead of trades; nothing is raised, and no document type is read."""
+    async with receiving((200, {}, body)) as there:
+        config = {"account": "1", "utc_offset_min": 840, "url": there.url, "loopback": True}
+        one = MyfxbookSink(config | {"form": form}, {"session": "s"})
+        assert (await one.send(parcel(), now=NOW)).reason == "unreadable"
+        await one.aclose()
 
 
 async def test_s3_creates_one_object_and_finds_it_there() -> None:
