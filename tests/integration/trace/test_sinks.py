@@ -268,11 +268,17 @@ async def test_a_file_is_written_once_and_whole(tmp_path: Path) -> None:
     assert (written.stat().st_mode & 0o777, written.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-@pytest.mark.parametrize("path", ["/etc", "..", "a/../../b", "a/..", "", ".", "out/link", "file"])
+_WRONG_PATHS = (
+    *("/etc", "..", "a/../../b", "a/..", "", ".", "out/link", "file"),
+    *("a" * 256, "é" * 200, "a/" * 3000, "a\0b", "half \ud800"),
+)
+
+
+@pytest.mark.parametrize("path", _WRONG_PATHS, ids=lambda path: ascii(path)[:12])
 async def test_a_file_destination_stays_below_the_operators_folder(
     tmp_path: Path, path: str
 ) -> None:
-    """No whole path, no way up, no link: refused when it is made, and told why."""
+    """No whole path, no way up, no link, nothing no folder can be called: refused, and told why."""
     (tmp_path / "base" / "out").mkdir(parents=True)
     (tmp_path / "base" / "out" / "link").symlink_to(tmp_path)
     (tmp_path / "base" / "file").write_text("x")
@@ -457,7 +463,10 @@ _DOCTYPE = (
         ("json", b"3"),
         ("json", b"[" * 60_000),
         ("json", _ROW % (_TIMES + b'"openPrice":"sNaN","closePrice":"1"')),
-        ("json", _ROW % (_TIMES.replace(b"15/2026 15", b"01/0001 00") + b'"openPrice":1,"closePrice":1')),
+        (
+            "json",
+            _ROW % (_TIMES.replace(b"15/2026 15", b"01/0001 00") + b'"openPrice":1,"closePrice":1'),
+        ),
         ("xml", b"<r><history>"),
         ("xml", _DOCTYPE.replace("utf-16", "utf-8").encode()),
         ("xml", _DOCTYPE.encode("utf-16")),
