@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+import msgspec
+
 from onefold.core.clock import Clock
 from onefold.core.delivery import SCHEDULES, Fact, State, advance
 from onefold.core.ids import derived_id, new_event_id
@@ -22,6 +24,7 @@ from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 
 KIND: Final = "trace:"  # of deadlines, before a destination's id
 _MOST: Final = 1000
+_MOST_BYTES: Final = 16 * 1024  # of a destination's configuration, and of its secrets
 _TAKEN: Final = "is there already: change it, remove it, or choose another name"
 # What a person asked for that cannot be, and what could.
 _DOING: Final = {
@@ -353,7 +356,7 @@ class TraceService:
             Conflict: the school has a destination of that name. Nothing was recorded.
         """
         caller.require(Scope.TRACE_MANAGE)
-        rules.name(name, "name")
+        _check_name(name)
         if await self._tried(caller, sink, config or {}, secrets or {}):
             concurrency = 1
         _check_destination(delay_floor_s, schedule, concurrency, rate_per_s)
@@ -396,6 +399,8 @@ class TraceService:
         secrets: Mapping[str, Any],
     ) -> bool:
         """Whether the sink that these make takes one delivery at a time."""
+        _check_size(config, "config")
+        _check_size(secrets, "secrets")
         made = self._make(sink, config, secrets, school=caller.school_id)
         await made.aclose()
         return one_at_a_time(made)
@@ -461,8 +466,7 @@ class TraceService:
 
         async def work(tx: Transaction) -> Row:
             row = await self._destination(tx, caller, named)
-            patch = dict(changed.get("config") or {})
-            merged = {k: v for k, v in (row["config"] | patch).items() if v is not None}
+            merged = _merged(row["config"], changed.get("config") or {})
             made = row | dict(changed) | {"config": merged}
             _check_destination(*(made[name] for name in _CHANGEABLE[1:]))
             if await self._tried(caller, row["sink"], merged, row["secrets"]):
@@ -981,6 +985,35 @@ def _by_school(rows: Sequence[Row]) -> list[list[Row]]:
     for row in rows:
         found.setdefault(row["school_id"], {})[row["trade_id"]] = row
     return [list(of_school.values()) for of_school in found.values()]
+
+
+def _merged(there: Any, patch: Any) -> Any:
+    """*there* as the merge patch says (RFC 7396, section 2): None takes out, at any depth."""
+    if not isinstance(patch, Mapping):
+        return patch
+    kept = dict(there) if isinstance(there, Mapping) else {}
+    made = kept | {key: _merged(kept.get(key), value) for key, value in patch.items()}
+    return {key: value for key, value in made.items() if value is not None}
+
+
+def _check_name(name: str) -> None:
+    """What a log, a label and a table can show, and what is not taken for an id."""
+    rules.name(name, "name")
+    if not name.isprintable():
+        raise rules.wrong("name", "not_printable", "holds a character that cannot be shown")
+    if isinstance(_named(name), UUID):
+        raise rules.wrong("name", "uuid", "would be taken for an id: choose another")
+
+
+def _check_size(given: Mapping[str, Any], field: str) -> None:
+    try:
+        body = msgspec.json.encode(given)
+    except (TypeError, ValueError, RecursionError):
+        raise rules.wrong(field, "not_json", "expected a JSON object in Unicode") from None
+    if len(body) > _MOST_BYTES:  # couriers read it again and again
+        raise rules.wrong(field, "too_large", f"expected at most {_MOST_BYTES} bytes of JSON")
+    if b"\\u0000" in body:
+        raise rules.wrong(field, "nul_character", "holds the character U+0000")
 
 
 def _check_destination(

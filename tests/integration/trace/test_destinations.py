@@ -1,0 +1,72 @@
+"""What may be a destination: its name, its configuration, and how that is changed."""
+
+from typing import Any
+
+import pytest
+from tests.support_trace import World
+
+from onefold.errors import InvalidInput
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\nERROR forged",
+        "\x1b[2J",
+        "a\u202eb",
+        "0123456789abcdef0123456789abcdef",
+        "01a22178-245e-7e07-a6d7-e7de63cf46c0",
+        "",
+        "x" * 101,
+    ],
+    ids=["newline", "escape", "direction", "digits", "uuid", "empty", "long"],
+)
+async def test_a_name_that_cannot_be_told_is_refused(world: World, name: str) -> None:
+    """It stands in logs, tables and metrics; one like an id could never be asked for."""
+    with pytest.raises(InvalidInput, match=r"^name: "):
+        await world.service.create_destination(world.school.admin, name, "nowhere")
+
+    assert await world.service.destinations(world.school.admin) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 20_000, "a\0b", "half \ud800", [float("inf")] * 9000, object()],
+    ids=["long", "NUL", "surrogate", "many", "an object"],
+)
+@pytest.mark.parametrize("field", ["config", "secrets"])
+async def test_a_configuration_has_its_bounds(world: World, field: str, value: Any) -> None:
+    """Couriers read it at each step, and every database must take it; what stood stays."""
+    admin, wrong = world.school.admin, {"any": value}
+    given: dict[str, Any] = {field: wrong}
+    await world.service.create_destination(admin, "there", "nowhere", config={"any": "1"})
+
+    with pytest.raises(InvalidInput, match=rf"^{field}: "):
+        await world.service.create_destination(admin, "other", "nowhere", **given)
+    change, rotate = world.service.change, world.service.rotate
+    again = change(admin, "there", {"config": wrong}) if field == "config" else None
+    with pytest.raises(InvalidInput, match=rf"^{field}: "):
+        await (again or rotate(admin, "there", wrong))
+
+    (found,) = await world.service.destinations(admin)
+    assert (found["config"], found["secrets"]) == ({"any": "1"}, [])
+
+
+async def test_a_configuration_is_merged_to_its_depth(world: World) -> None:
+    """As RFC 7396 says, whose example this is: null takes out, what is not named stays."""
+    admin = world.school.admin
+    config = {"title": "Goodbye!", "author": {"givenName": "John", "familyName": "Doe"}}
+    await world.service.create_destination(
+        admin, "there", "nowhere", config=config | {"tags": ["example", "sample"]}
+    )
+
+    patch = {"author": {"familyName": None}, "tags": ["example"], "phone": {"at": "9", "no": None}}
+    await world.service.change(admin, "there", {"config": patch})
+
+    (found,) = await world.service.destinations(admin)
+    assert found["config"] == {
+        "title": "Goodbye!",
+        "author": {"givenName": "John"},
+        "tags": ["example"],
+        "phone": {"at": "9"},
+    }
