@@ -511,11 +511,13 @@ async def forgotten(tx: Transaction, *, before: datetime, limit: int) -> Sequenc
         and_(deliveries.c.state == "pending", deliveries.c.next_at < before),
         and_(deliveries.c.state == "leased", deliveries.c.leased_until < before),
     )
-    # Those of a destination that fails and rests are late, and not forgotten.
+    # Those of a destination that fails and rests are late, and not forgotten; but where it has
+    # rested long ago and was not tried since, there is nothing left that would try it.
+    rested = or_(destinations.c.rest_until.is_(None), destinations.c.rest_until < before)
     well = and_(
         destinations.c.id == deliveries.c.destination_id,
         destinations.c.state == "active",
-        destinations.c.failures == 0,
+        rested,
     )
     columns = ("id", "school_id", "destination_id", "next_at")
     query = select(*(deliveries.c[name] for name in columns))
