@@ -1,16 +1,18 @@
 """Deadlines in Valkey keep the promises that those of the databases keep."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from itertools import count
 
 import pytest
+import redis
 from tests.support_valkey import Valkey, started_cluster
 
 from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
 from onefold.adapters.valkey.connection import connect
 from onefold.adapters.valkey.deadlines import ValkeyDeadlines, feed
-from onefold.ports.deadlines import Deadlines
+from onefold.ports.deadlines import Deadline, Deadlines
 from onefold.testing.contracts.claims import KIND, ClaimsContract, keys, one
 from onefold.testing.contracts.stores import NOON
 
@@ -69,8 +71,6 @@ async def test_what_a_transaction_scheduled_is_brought_over(valkey: Valkey) -> N
 
 async def test_nothing_that_is_armed_expires(valkey: Valkey) -> None:
     """What is not delivered is not forgotten, and what is leaves nothing behind."""
-    import redis
-
     async with deadlines(valkey.url, valkey.prefix) as armed:
         await armed.arm([one("a"), one("b")])
         (first,) = await armed.claim(KIND, now=NOON, lease=NOON - NOON, limit=1)
@@ -86,3 +86,21 @@ async def test_nothing_that_is_armed_expires(valkey: Valkey) -> None:
             await armed.complete([*again, second])
             assert keys([first]) == ["a"]
             assert client.keys(f"{valkey.prefix}:*") == []
+
+
+async def test_a_deadline_whose_body_is_lost_holds_up_no_other(valkey: Valkey) -> None:
+    """Evicted, or deleted by hand: it is forgotten, and armed again it is as any other."""
+    async with deadlines(valkey.url, valkey.prefix) as there:
+        await there.arm([one("lost", NOON)])
+        with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
+            client.delete(f"{valkey.prefix}:{{{KIND}}}:bodies")
+        await there.arm([one("b", NOON)])
+
+        assert keys(await there.due(KIND, now=NOON, limit=9)) == ["b"]
+        assert keys(await _claimed(there)) == ["b"]
+        await there.arm([one("lost", NOON)])
+        assert keys(await _claimed(there)) == ["lost"]
+
+
+async def _claimed(there: Deadlines) -> Sequence[Deadline]:
+    return await there.claim(KIND, now=NOON, lease=timedelta(minutes=1), limit=9)
