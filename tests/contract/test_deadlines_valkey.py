@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 import redis
@@ -67,6 +68,27 @@ async def test_what_a_transaction_scheduled_is_brought_over(valkey: Valkey) -> N
         assert await feed(source, to, [KIND], until=NOON, limit=9) == 0
         claimed = await to.claim(KIND, now=NOON, lease=NOON - NOON, limit=9)
         assert [(d.key, d.payload) for d in claimed] == [("a", {"n": 1})]
+
+
+async def test_nothing_to_bring_over_is_asked_for_once(valkey: Valkey) -> None:
+    """However many destinations there are: this is asked four times a second."""
+    uow, asked = MemoryUnitOfWork(), []
+
+    class Source(MemoryDeadlines):
+        async def due(self, kind: str, **how: Any) -> Sequence[Deadline]:
+            asked.append(kind)
+            return await super().due(kind, **how)
+
+    async with uow.begin() as tx:
+        await tx.schedule("k7", "a", due_at=NOON, payload={})
+        await tx.schedule("k8", "a", due_at=NOON + timedelta(hours=1), payload={})
+    async with deadlines(valkey.url, valkey.prefix) as to:
+        kinds = [f"k{n}" for n in range(100)]
+
+        assert await feed(Source(uow), to, kinds, until=NOON, limit=9) == 1
+        assert await feed(Source(uow), to, kinds, until=NOON, limit=9) == 0
+
+    assert asked == ["k7"]
 
 
 async def test_nothing_that_is_armed_expires(valkey: Valkey) -> None:
