@@ -799,13 +799,12 @@ class TraceService:
         """For each user's account and day of exit (UTC): closed, delivered, pending, dead, held."""
         caller.require(Scope.TRACE_READ)
         async with self._uow.read() as tx:
-            rows = await store.coverage(
+            return await store.coverage(
                 tx,
                 caller.school_id,
                 since=rules.instant(since, "since") or since,
                 until=rules.instant(until, "until") or until,
             )
-        return _covered(rows)
 
     async def kinds(self) -> Sequence[str]:
         """The kinds of every destination's deadlines."""
@@ -1081,21 +1080,3 @@ def _shown(row: Row) -> Row:
         if shown.get(name) is not None:
             shown[name] = f"{shown[name]:f}"
     return shown
-
-
-def _covered(rows: Sequence[Row]) -> list[Row]:
-    days: dict[tuple[str, str, str], dict[UUID, list[str]]] = {}
-    for row in rows:
-        day = row["exit_time"].date().isoformat()
-        key = (row["user_id"], row["account_id"], day)
-        found = days.setdefault(key, {}).setdefault(row["trade_id"], [])
-        if row["state"] is not None:
-            found.append("pending" if row["state"] == "leased" else row["state"])
-    return [
-        {"user_id": user, "account_id": account, "day": day, "closed": len(of_day)}
-        | {
-            state: sum(found.count(state) for found in of_day.values())
-            for state in ("delivered", "pending", "dead", "held", "cancelled")
-        }
-        for (user, account, day), of_day in sorted(days.items())
-    ]

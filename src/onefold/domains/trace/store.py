@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
     Select,
     Uuid,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    type_coerce,
     update,
 )
 
@@ -529,15 +531,16 @@ async def forgotten(tx: Transaction, *, before: datetime, limit: int) -> Sequenc
 async def coverage(
     tx: Transaction, school_id: UUID, *, since: datetime, until: datetime
 ) -> Sequence[Row]:
-    """Each trade closed in the span with its deliveries' states: what a report is made of."""
-    query = (
+    """
+    By account and day of exit (UTC): trades closed in the span, and deliveries by state.
+
+    A row of the answer for each account and day, however many trades there were.
+    """
+    day = _utc_day(tx, revisions.c.exit_time)
+    closed = (
         select(
-            trades.c.user_id,
-            trades.c.account_id,
-            revisions.c.trade_id,
-            revisions.c.exit_time,
-            deliveries.c.state,
-            deliveries.c.destination_id,
+            *(trades.c.user_id, trades.c.account_id, trades.c.id, deliveries.c.state),
+            day.label("day"),
         )
         .join(trades, _PRESENT)
         .outerjoin(
@@ -554,26 +557,47 @@ async def coverage(
             revisions.c.exit_time >= since,
             revisions.c.exit_time < until,
         )
-        .order_by(revisions.c.exit_time)
+        .subquery()
     )
-    return rows_of(await tx.execute(query))
+    kept = (closed.c.user_id, closed.c.account_id, closed.c.day)
+    query = select(
+        *kept,
+        func.count(closed.c.id.distinct()).label("closed"),
+        *(_count(closed.c.state, *states).label(name) for name, states in _COVERED.items()),
+    )
+    return rows_of(await tx.execute(query.group_by(*kept).order_by(*kept)))
+
+
+_COVERED = {
+    "delivered": ("delivered",),
+    "pending": ("pending", "leased"),
+    "dead": ("dead",),
+    "held": ("held",),
+    "cancelled": ("cancelled",),
+}
+
+
+def _count(state: ColumnElement[Any], *of: str) -> ColumnElement[Any]:
+    return func.sum(case((state.in_(of), 1), else_=0))
+
+
+def _utc_day(tx: Transaction, at: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The day of an instant as text; see `ports.tables.Instant` for what is stored."""
+    if tx.features.name == "postgresql":
+        return func.to_char(func.timezone("UTC", at), "YYYY-MM-DD")
+    return func.date(type_coerce(at, BigInteger) // 1_000_000, "unixepoch")
 
 
 async def gauges(tx: Transaction) -> Sequence[Row]:
     """How many deliveries are pending, dead and held at each destination, and the oldest."""
-
-    def count(*states: str) -> Any:
-        return func.sum(case((deliveries.c.state.in_(states), 1), else_=0))
-
+    state = deliveries.c.state
     oldest = func.min(
         case((deliveries.c.state.in_(("pending", "leased")), deliveries.c.first_due_at))
     )
     query = (
         select(
             destinations.c.name,
-            count("pending", "leased").label("pending"),
-            count("dead").label("dead"),
-            count("held").label("held"),
+            *(_count(state, *_COVERED[of]).label(of) for of in ("pending", "dead", "held")),
             oldest.label("oldest"),
         )
         .join(destinations, destinations.c.id == deliveries.c.destination_id)
