@@ -17,6 +17,7 @@ places = typer.Typer(help="Where deliveries go.", no_args_is_help=True)
 trades = typer.Typer(help="Trades.", no_args_is_help=True)
 app.add_typer(places, name="destination")
 
+_REFUSED = 3  # imported, but for some lines; as onefold ingest says it
 _COLUMNS = ["id", "state", "reason", "attempts", "next_at", "last_outcome", "last_status"]
 Id = Annotated[UUID, typer.Argument(help="The delivery's id.")]
 Name = Annotated[str, typer.Argument(help="The destination's name or id.")]
@@ -422,7 +423,10 @@ async def import_statement(
     database: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
-    """Import a broker's statement; the same one again changes nothing. Bad lines are named."""
+    """Import a broker's statement; again changes nothing. Bad lines are named: exit code 3."""
+    import sys
+
+    from rich.console import Console
     from rich.progress import Progress
 
     from onefold.apps.cli.statement import read_statement
@@ -431,18 +435,22 @@ async def import_statement(
     report: dict[str, Any] = {"new": 0, "known": 0, "closed": 0, "refused": []}
     async with opened(database) as onefold:
         caller = Principal.local(await onefold.directory.find_school(school))
-        with Progress(disable=json) as progress:
+        # Beside what is told, which may go into a file.
+        bars = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+        with bars as progress:
             bar = progress.add_task("trades", total=len(lines))
             for line in lines:
                 await _import_line(onefold, caller, line, report)
                 progress.advance(bar)
     if json:
         show_json(report)
-        return
-    counts = ", ".join(f"{report[name]} {name}" for name in ("new", "known", "closed"))
-    print(f"{counts}, {len(report['refused'])} refused")
-    for refused in report["refused"]:
-        print(f"line {refused['line']}: {refused['reason']}")
+    else:
+        counts = ", ".join(f"{report[name]} {name}" for name in ("new", "known", "closed"))
+        print(f"{counts}, {len(report['refused'])} refused")
+        for refused in report["refused"]:
+            print(f"line {refused['line']}: {refused['reason']}")
+    if report["refused"]:
+        raise typer.Exit(_REFUSED)
 
 
 async def _import_line(onefold: Any, caller: Principal, line: Any, report: dict[str, Any]) -> None:
