@@ -239,3 +239,31 @@ def test_what_a_statement_says_wrongly_is_told_line_by_line(run: Any, tmp_path: 
     statement.write_bytes(b"\xff\xfe")
     assert "UTF-8" in run("trades", "import", str(statement), "--user", "a", code=1)
     assert "no such folder" in run("trace", "compact", str(tmp_path / "none"), code=1, plain=True)
+
+
+def test_a_name_is_shown_as_it_is(run: Any) -> None:
+    """Brackets were read as markup, and one that closes nothing ended the list in a traceback."""
+    run("school", "create", "Desk")
+    for name in ("[/x]", "[red]a[/red]", ":smile:"):
+        run("trace", "destination", "create", name, "--sink", "nowhere")
+        run("trace", "subscribe", f"{name}\x1b[2J", name, "--consent", "1")
+
+    places, consents = run("trace", "destination", "list"), run("trace", "subscriptions")
+
+    assert all(name in places for name in ("[/x]", "[red]a[/red]", ":smile:"))
+    assert "[/x]\ufffd[2J" in consents
+    assert "\x1b" not in consents
+
+
+def test_what_is_not_there_is_told_with_where_to_look(tmp_path: Path) -> None:
+    """A database that does not answer, a folder whose files are none."""
+    (tmp_path / "out" / "2026-01-01" / "a.json").mkdir(parents=True)
+    nobody = "postgresql://localhost:1/x"
+
+    def told(*words: str) -> str:
+        result = CliRunner().invoke(app, ["trace", *words])
+        assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
+        return result.output
+
+    assert "ONEFOLD_DATABASE_URL" in told("list", "--database", nobody)
+    assert "a.json: Is a directory" in told("compact", str(tmp_path / "out"))

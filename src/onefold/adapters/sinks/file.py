@@ -219,10 +219,19 @@ def compact(home: Path, *, now: datetime) -> dict[str, int]:
     writer that died an hour ago or longer left half written is removed.
 
     Raises:
-        InvalidInput: there is no such folder, or a file in it is no delivery.
+        InvalidInput: there is no such folder, a file in it is no delivery, or it cannot be read
+            or written; the days before it are made.
     """
     if not home.is_dir():
         raise InvalidInput([FieldProblem("folder", "folder", "there is no such folder")])
+    try:
+        return _compacted(home, now)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+        raise InvalidInput([FieldProblem("folder", "folder", reason)]) from None
+
+
+def _compacted(home: Path, now: datetime) -> dict[str, int]:
     made: dict[str, int] = {}
     for folder in sorted(one for one in home.iterdir() if _DAY.fullmatch(one.name)):
         _sweep(folder, before=now.timestamp() - _LEFT_S)
