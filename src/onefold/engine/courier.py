@@ -20,7 +20,7 @@ from onefold.engine.together import Together
 from onefold.errors import OnefoldError
 from onefold.ports.deadlines import Deadline, Deadlines
 from onefold.ports.desk import Desk, Route, Sending, Verdict
-from onefold.ports.sink import Kind, Outcome, Sink, Toll, most_at_once
+from onefold.ports.sink import Kind, Outcome, Parcel, Sink, Toll, most_at_once
 
 log = logging.getLogger("onefold.courier")
 
@@ -272,15 +272,34 @@ def _parted(sendings: Sequence[Sending], most: int) -> Iterator[Sequence[Sending
     yield from ([one] for one in alone)
 
 
+async def sent_once(sink: Sink, parcel: Parcel, *, now: datetime) -> Outcome:
+    """
+    What one attempt comes to, outside of any delivery; *sink* was made for it, and is closed.
+
+    In the time that a courier allows; a bug of the sink is an outcome, and nothing is raised.
+    """
+    try:
+        (outcome,) = await _answered(sink, [parcel], now, (LEASE * _OF_LEASE).total_seconds())
+        return outcome
+    finally:
+        await _close(sink)
+
+
 async def _sent(
     sink: Sink, sendings: Sequence[Sending], now: datetime, until: datetime
 ) -> Sequence[Outcome]:
-    """What became of each, by *until* at the latest; a bug of a sink is an outcome too."""
+    """What became of each, by *until* at the latest."""
     left_s = (until - now).total_seconds()
-    parcels = [one.parcel for one in sendings]
-    why = "sink_error"
     if left_s <= 0:  # opening it took so long that it could outlive its lease: nothing is sent
-        return [Outcome(Kind.RETRY, "late")] * len(parcels)
+        return [Outcome(Kind.RETRY, "late")] * len(sendings)
+    return await _answered(sink, [one.parcel for one in sendings], now, left_s)
+
+
+async def _answered(
+    sink: Sink, parcels: Sequence[Parcel], now: datetime, left_s: float
+) -> Sequence[Outcome]:
+    """What *sink* makes of *parcels* in that time; a bug of a sink is an outcome too."""
+    why = "sink_error"
     try:
         # A sink has its own timeout; one that forgets it must not outlive its lease.
         async with asyncio.timeout(left_s):

@@ -1,11 +1,13 @@
 """What may be a destination: its name, its configuration, and how that is changed."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 from tests.support_trace import World
 
 from onefold.errors import InvalidInput
+from onefold.ports.sink import Outcome, Parcel
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,29 @@ async def test_a_configuration_has_its_bounds(world: World, field: str, value: A
 
     (found,) = await world.service.destinations(admin)
     assert (found["config"], found["secrets"]) == ({"any": "1"}, [])
+
+
+class _Broken:
+    """A plug-in's sink with bugs, whose errors hold what it knows."""
+
+    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+        raise KeyError("token=hunter2")
+
+    async def aclose(self) -> None:
+        raise RuntimeError("token=hunter2")
+
+
+async def test_a_test_of_a_broken_plug_in_is_an_outcome(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an attempt is: its error, which may hold a secret, ends neither in a log nor a request."""
+    await world.destination()
+    monkeypatch.setattr(world.service, "_make", lambda *_, **__: _Broken())
+
+    told = await world.service.send_test(world.school.admin, "tracker")
+
+    assert (told["outcome"], told["reason"]) == ("retry", "sink_error")
+    assert ("KeyError" in caplog.text, "hunter2" in caplog.text) == (True, False)
 
 
 async def test_a_configuration_is_merged_to_its_depth(world: World) -> None:

@@ -47,6 +47,21 @@ class MakeSink(Protocol):
         ...
 
 
+class Send(Protocol):
+    """Sends a marked test."""
+
+    async def __call__(self, sink: Sink, parcel: Parcel, *, now: datetime) -> Outcome:
+        """What became of it; *sink* is closed."""
+        ...
+
+
+async def _send(sink: Sink, parcel: Parcel, *, now: datetime) -> Outcome:
+    try:
+        return await sink.send(parcel, now=now)
+    finally:
+        await sink.aclose()
+
+
 def kind_of(destination_id: UUID) -> str:
     """The kind of a destination's deadlines."""
     return f"{KIND}{destination_id}"
@@ -61,6 +76,7 @@ class TraceService:
         clock: What time it is.
         random: That many unpredictable bytes, for ids.
         make: Makes sinks.
+        send: Sends one parcel by a sink that was made for it, and closes it.
     """
 
     def __init__(
@@ -70,8 +86,10 @@ class TraceService:
         clock: Clock,
         random: Callable[[int], bytes],
         make: MakeSink,
+        send: Send | None = None,
     ) -> None:
         self._uow, self._clock, self._random, self._make = uow, clock, random, make
+        self._send = send or _send
 
     # --- trades --------------------------------------------------------------------------
 
@@ -535,11 +553,8 @@ class TraceService:
         if not send:
             return {"id": id_, "body": body.decode()}
         sink = self._make(row["sink"], row["config"], row["secrets"], school=caller.school_id)
-        try:
-            parcel = Parcel(message_id=id_, body=body, occurred_at=now, attempt=1)
-            outcome = await sink.send(parcel, now=now)
-        finally:
-            await sink.aclose()
+        parcel = Parcel(message_id=id_, body=body, occurred_at=now, attempt=1)
+        outcome = await self._send(sink, parcel, now=now)
         return {"id": id_, "body": body.decode()} | _shown_outcome(outcome)
 
     # --- subscriptions -------------------------------------------------------------------
