@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.support_trace import World
 
-from onefold.errors import InvalidInput
+from onefold.errors import InvalidInput, NotFound
 from onefold.ports.sink import Outcome, Parcel
 
 
@@ -29,6 +29,19 @@ async def test_a_name_that_cannot_be_told_is_refused(world: World, name: str) ->
         await world.service.create_destination(world.school.admin, name, "nowhere")
 
     assert await world.service.destinations(world.school.admin) == []
+
+
+@pytest.mark.parametrize("name", ["a\0b", "half \ud800"])
+async def test_a_name_that_no_store_can_hold_is_not_found(world: World, name: str) -> None:
+    """A request may ask for it; it was a fault of the server's on PostgreSQL."""
+    admin, service = world.school.admin, world.service
+
+    with pytest.raises(NotFound):
+        await service.pause(admin, name)
+    with pytest.raises(NotFound):
+        await service.deliveries(admin, states=["dead"], destination=name)
+    with pytest.raises(InvalidInput):
+        await service.subscriptions(admin, name)
 
 
 @pytest.mark.parametrize(

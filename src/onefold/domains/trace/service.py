@@ -10,6 +10,7 @@ import msgspec
 
 from onefold.core.clock import Clock
 from onefold.core.delivery import SCHEDULES, Fact, State, advance
+from onefold.core.fields import text_flaw
 from onefold.core.ids import derived_id, new_event_id
 from onefold.core.published import PROFILES, encode
 from onefold.domains.directory.rules import Principal, Scope
@@ -652,6 +653,8 @@ class TraceService:
     async def subscriptions(self, caller: Principal, user_id: str | None = None) -> Sequence[Row]:
         """The school's subscriptions, or one user's."""
         caller.require(Scope.TRACE_READ)
+        if user_id is not None:
+            rules.name(user_id, "user_id")
         async with self._uow.read() as tx:
             found = await store.subscriptions_of(tx, caller.school_id, user_id)
             places = await store.destinations_of(tx, {row["destination_id"] for row in found})
@@ -990,6 +993,8 @@ def _named(named: str) -> str | UUID:
     try:
         return UUID(named)
     except ValueError:
+        if text_flaw(named):  # no store could look for it
+            raise NotFound("destination", ascii(named)) from None
         return named
 
 
