@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -349,6 +350,36 @@ async def test_a_process_whose_threads_all_hang_still_delivers(tmp_path: Path) -
         await asyncio.gather(*shared)
 
     assert {outcome.kind for outcome in outcomes} == {Kind.DELIVERED}
+
+
+_HANGS = """
+import asyncio, threading
+from onefold.adapters.sinks.threads import MOST, Threads
+
+async def main():
+    threads = Threads("stuck", wait_s=0.05)
+    waits = (threads.run(threading.Event().wait) for _ in range(MOST + 1))
+    answers = await asyncio.gather(*waits, return_exceptions=True)
+    print({type(one).__name__ for one in answers}, threading.active_count() - 1)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_ends_beside_a_disk_that_hangs() -> None:
+    """Its threads are as many as they may be, and none of them is waited for."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _HANGS, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(15):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    assert (said.decode().strip(), process.returncode) == ("{'TimeoutError'} 8", 0)
 
 
 async def test_a_receiver_marks_nobody_with_a_cookie() -> None:

@@ -108,8 +108,7 @@ class FileSink:
         return outcomes
 
     async def aclose(self) -> None:
-        """Let go of its threads. Safe twice."""
-        self._threads.close()
+        """Nothing is kept open."""
 
 
 def _refusal(parcel: Parcel) -> Outcome | None:

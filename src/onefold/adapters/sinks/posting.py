@@ -115,7 +115,6 @@ class Poster:
 
     async def aclose(self) -> None:
         """Close the connections. Safe twice."""
-        self._threads.close()
         await self._client.aclose()
 
 
