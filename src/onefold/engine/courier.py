@@ -9,8 +9,10 @@ that one that stalls takes nothing from another. Any number of couriers work sid
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,6 +31,7 @@ _OF_LEASE = 0.75  # from the claim on; the rest is for the receipt
 IDLE = timedelta(hours=1)  # then a sink is closed: its destination may never be used again
 POLL_S = 0.5  # what others arm is seen after this at the latest
 
+_CODE = re.compile(r"[a-z0-9_]{1,40}")
 MakeSink = Callable[[Route], Sink]
 Ended = tuple[Sending, Outcome, datetime, Deadline]  # an attempt, and when it began
 
@@ -308,7 +311,7 @@ async def _answered(
             else:
                 outcomes = [await sink.send(parcels[0], now=now)]
         if len(outcomes) == len(parcels) and all(map(_can_be_recorded, outcomes)):
-            return list(outcomes)
+            return [_coded(one) for one in outcomes]
         log.error("a sink gave wrong outcomes for %d parcels", len(parcels))
     except TimeoutError:
         why = "timeout"
@@ -338,6 +341,14 @@ def _can_be_recorded(said: Any) -> bool:
         and all(_is_text(text) for text in (said.reason, said.remote_ref or ""))
         and _is_status(said.status)
     )
+
+
+def _coded(outcome: Outcome) -> Outcome:
+    """*outcome*, its reason a code: it ends in logs and labels, where no other text belongs."""
+    if _CODE.fullmatch(outcome.reason):
+        return outcome
+    log.error("a sink gave a reason that is no code of a-z, 0-9 and _, at most 40")
+    return replace(outcome, reason="unnamed")
 
 
 def _is_text(said: Any) -> bool:

@@ -371,6 +371,26 @@ async def test_an_outcome_that_no_store_takes_is_its_own_destinations(
     assert await world.work_off(MINUTE) == {"delivered": 1}
 
 
+@pytest.mark.parametrize("reason", ["no such user ada@example.org", "Busy", "", "x" * 41])
+async def test_a_reason_that_is_no_code_is_told_nowhere(
+    world: World, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    """It may be a text of the receiver's: no row, no log and no label of a metric has it."""
+    await world.destination(sink=Scripted([Outcome(Kind.PERMANENT, reason, 400)]))
+    await world.subscribe()
+    await world.closed()
+
+    assert await world.work_off(MINUTE * 5) == {"dead": 1}
+
+    found = await world.only()
+    assert (found["reason"], found["last_outcome"], found["last_status"]) == (*["unnamed"] * 2, 400)
+    assert "is dead: unnamed" in caplog.text
+    assert (
+        not reason or f'reason="{reason[:40]}"' not in world.onefold.trace.metrics.text().decode()
+    )
+    assert "ada@" not in caplog.text
+
+
 async def test_a_dead_delivery_is_kept_and_replayed_the_same(world: World) -> None:
     """The same id and the same bytes; the receiver discards what it has."""
     sink = await world.destination(sink=Scripted([Outcome(Kind.PERMANENT, "http_400", 400), OK]))
