@@ -1,11 +1,14 @@
 """What may be a destination: its name, its configuration, and how that is changed."""
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
 import pytest
+from tests.support import another_server
 from tests.support_trace import World
 
+from onefold.domains.trace import store
 from onefold.errors import InvalidInput, NotFound
 from onefold.ports.sink import Outcome, Parcel
 
@@ -108,3 +111,19 @@ async def test_a_configuration_is_merged_to_its_depth(world: World) -> None:
         "tags": ["example"],
         "phone": {"at": "9"},
     }
+
+
+async def test_a_close_does_not_wait_for_the_couriers_of_its_destination(world: World) -> None:
+    """They hold it while they record; what is closed meanwhile only refers to it."""
+    await world.destination()
+    await world.subscribe()
+    (found,) = await world.service.destinations(world.school.admin)
+    if not world.onefold.uow.features.parallel_writers:
+        return  # declared: one transaction at a time
+
+    async with another_server(world.onefold) as other, other.uow.begin() as tx:
+        await store.lock_destinations(tx, [found["id"]])
+        async with asyncio.timeout(5):
+            await world.closed()
+
+    assert (await world.only())["state"] == "pending"

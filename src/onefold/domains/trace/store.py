@@ -164,9 +164,15 @@ async def destinations_of(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, 
 
 
 async def lock_destinations(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Row]:
-    """These destinations by id, held until the commit, taken in the order of their ids."""
+    """
+    These destinations by id, held until the commit, taken in the order of their ids.
+
+    Against each other and against changes, and not against a close, whose deliveries refer to
+    them: it would wait for every round of the couriers, and they for it.
+    """
     query = select(destinations).where(destinations.c.id.in_(ids)).order_by(destinations.c.id)
-    return {row["id"]: row for row in rows_of(await tx.execute(query.with_for_update()))}
+    held = query.with_for_update(key_share=True)
+    return {row["id"]: row for row in rows_of(await tx.execute(held))}
 
 
 async def count_busy(tx: Transaction, destination_id: UUID, now: datetime) -> int:
