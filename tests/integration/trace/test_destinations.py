@@ -127,3 +127,16 @@ async def test_a_close_does_not_wait_for_the_couriers_of_its_destination(world: 
             await world.closed()
 
     assert (await world.only())["state"] == "pending"
+
+
+async def test_a_removed_destination_is_no_series_of_the_metrics(world: World) -> None:
+    """Who makes and removes destinations would leave four of each, for ever."""
+    for n in range(3):
+        await world.destination(f"d{n}")
+        await world.subscribe(f"d{n}")
+    await world.closed()
+    for n in range(2):
+        await world.service.remove(world.school.admin, f"d{n}")
+
+    assert [row["name"] for row in await world.service.gauges()] == ["d2"]
+    assert len(await world.deliveries("held")) == 2

@@ -607,7 +607,11 @@ async def gauges(tx: Transaction) -> Sequence[Row]:
             oldest.label("oldest"),
         )
         .join(destinations, destinations.c.id == deliveries.c.destination_id)
-        .where(deliveries.c.state.in_(("pending", "leased", "dead", "held")))
+        .where(
+            deliveries.c.state.in_(("pending", "leased", "dead", "held")),
+            # What a removed one has left waits for nobody, and its series would never end.
+            destinations.c.state != "removed",
+        )
         .group_by(destinations.c.name)
     )
     return rows_of(await tx.execute(query))
