@@ -8,6 +8,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from msgspec.structs import replace
@@ -350,6 +351,25 @@ async def test_a_process_whose_threads_all_hang_still_delivers(tmp_path: Path) -
         await asyncio.gather(*shared)
 
     assert {outcome.kind for outcome in outcomes} == {Kind.DELIVERED}
+
+
+async def test_a_name_in_letters_of_its_country_is_delivered_to() -> None:
+    """It was taken, and then every attempt failed at the header that names it."""
+    async with receiving(200) as there:
+        url = urlsplit(there.url)._replace(netloc=f"bücher.example:{urlsplit(there.url).port}")
+        asked: list[str] = []
+
+        async def ask(host: str, port: int) -> list[str]:
+            asked.append(host)
+            return ["127.0.0.1"]
+
+        one = WebhookSink({"url": url.geturl(), "loopback": True}, {"token": "t"}, ask=ask)
+        outcome = await one.send(parcel(), now=NOW)
+        await one.aclose()
+
+    (got,) = there.got
+    assert (outcome.kind, asked) == (Kind.DELIVERED, ["xn--bcher-kva.example"])
+    assert got.headers["host"] == f"xn--bcher-kva.example:{url.port}"
 
 
 _HANGS = """
