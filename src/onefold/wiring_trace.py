@@ -17,7 +17,7 @@ from onefold.core.clock import Clock, SystemClock
 from onefold.domains.trace.desk import TraceDesk, Watch
 from onefold.domains.trace.service import MakeSink as MakeBySettings
 from onefold.domains.trace.service import TraceService
-from onefold.engine.courier import Courier, MakeSink
+from onefold.engine.courier import Courier, MakeSink, sent_once
 from onefold.engine.service import Loop
 from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.deadlines import Deadlines
@@ -96,7 +96,7 @@ def trace_over(
     deadlines, close = _deadlines(uow, settings)
     make = _guarded(loopback=settings.trace_loopback, folder=settings.files_of_traces)
     return Trace(
-        service=TraceService(uow, clock=clock, random=random, make=make),
+        service=TraceService(uow, clock=clock, random=random, make=make, send=sent_once),
         uow=uow,
         deadlines=deadlines,
         clock=clock,

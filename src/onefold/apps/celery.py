@@ -18,6 +18,7 @@ from typing import Any, Final
 from celery import Celery, shared_task
 
 import onefold.apps.celery_metrics  # noqa: F401 (first: before anything counts)
+from onefold.errors import FieldProblem, InvalidInput
 from onefold.settings import Settings
 from onefold.wiring import build
 
@@ -31,7 +32,12 @@ def process_pending_traces(limit: int | None = None) -> dict[str, Any]:
 
     Never retried by Celery: the courier's own schedule says when what failed comes again.
     Any number of these may run at once, and beside `onefold worker`.
+
+    Raises:
+        InvalidInput: *limit* is less than 1.
     """
+    if limit is not None and limit < 1:
+        raise InvalidInput([FieldProblem("limit", "bounds", "expected 1 or more")])
     settings = Settings.load()
     began = time.monotonic()
     said = asyncio.run(_process(settings, limit or settings.trace_celery_batch))
@@ -57,7 +63,10 @@ async def _process(settings: Settings, limit: int) -> dict[str, Any]:
 
 
 def _beat(settings: Settings) -> dict[str, Any]:
-    return {"process pending traces": {"task": TASK, "schedule": settings.trace_celery_every_s}}
+    every_s = settings.trace_celery_every_s
+    # One that no worker took before the next is due would only be done twice.
+    entry = {"task": TASK, "schedule": every_s, "options": {"expires": every_s}}
+    return {"process pending traces": entry}
 
 
 BEAT: Final = _beat(Settings.load())

@@ -7,6 +7,9 @@ multi-process mode does, and the worker's main process answers `/metrics` for al
 
 Imported before anything counts: prometheus_client looks for its folder when it is imported. An
 application that imported it earlier sets PROMETHEUS_MULTIPROC_DIR itself.
+
+Limit: what a process of the pool counted stays in its files until the worker ends, so with
+`--max-tasks-per-child` they become more and more.
 """
 
 import asyncio

@@ -9,23 +9,29 @@ that one that stalls takes nothing from another. Any number of couriers work sid
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from onefold.core.clock import Clock
+from onefold.core.fields import text_flaw
 from onefold.engine.together import Together
 from onefold.errors import OnefoldError
 from onefold.ports.deadlines import Deadline, Deadlines
 from onefold.ports.desk import Desk, Route, Sending, Verdict
-from onefold.ports.sink import Kind, Outcome, Sink, most_at_once
+from onefold.ports.sink import Kind, Outcome, Parcel, Sink, Toll, most_at_once
 
 log = logging.getLogger("onefold.courier")
 
 LEASE = timedelta(seconds=60)  # a sink's total timeout of 30 s and as much again
 _OF_LEASE = 0.75  # from the claim on; the rest is for the receipt
+IDLE = timedelta(hours=1)  # then a sink is closed: its destination may never be used again
 POLL_S = 0.5  # what others arm is seen after this at the latest
 
+_CODE = re.compile(r"[a-z0-9_]{1,40}")
 MakeSink = Callable[[Route], Sink]
 Ended = tuple[Sending, Outcome, datetime, Deadline]  # an attempt, and when it began
 
@@ -57,9 +63,10 @@ class Courier:
         self._clock, self._lease, self._batch = clock, lease, batch
         self._sinks: dict[str, tuple[int, Sink]] = {}
         self._tasks: dict[asyncio.Task[None], int] = {}  # how many deliveries each has
+        self._used: dict[str, datetime] = {}  # when a destination's sink was last asked for
         self._retiring: set[asyncio.Task[None]] = set()
         self._told: dict[str, int] = {}  # versions that make no sink, so that each is told once
-        self._settle = Together(self._settle_all, at_most=batch, weigh=len)
+        self._settle = self._rounds = Together(self._settle_all, at_most=batch, weigh=len)
         self._next: datetime | None = None
         self._more: dict[str, datetime] = {}  # kinds of which more is probably due, and since when
         self.said: Counter[str] = Counter()
@@ -73,6 +80,7 @@ class Courier:
             limit: Claim so many at the most.
         """
         now = self._clock.now()
+        self._let_go(now)
         routes, self._next = await self._desk.routes(now=now)
         due = await self._due([route.kind for route in routes])
         self._next = min(
@@ -127,14 +135,16 @@ class Courier:
         """
         Leave the attempts under way where they are, and close the sinks. Safe twice.
 
-        What was under way is sent again when its lease ends, under the same id.
+        What was being sent is sent again when its lease ends, under the same id; of what the
+        receiver has answered, the receipt is kept.
         """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._retiring, return_exceptions=True)
+        await self._rounds.over()
         sinks, self._sinks = self._sinks, {}
         for _, sink in sinks.values():
-            await sink.aclose()
+            await _close(sink)
 
     async def _begin(self, route: Route, most: int) -> int:
         sink = await self._sink(route)
@@ -168,6 +178,7 @@ class Courier:
 
     async def _sink(self, route: Route) -> Sink | None:
         """The destination's sink; None when its configuration makes none: it waits for a person."""
+        self._used[route.destination] = self._clock.now()
         version, sink = self._sinks.get(route.destination, (-1, None))
         if sink is not None and version == route.version:
             return sink
@@ -182,19 +193,28 @@ class Courier:
             return None
         self._sinks[route.destination] = (route.version, made)
         if sink is not None:
-            task = asyncio.create_task(self._retire(sink, set(self._tasks)))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retire(sink)
         return made
 
-    async def _retire(self, sink: Sink, under_way: set[asyncio.Task[None]]) -> None:
-        """Close a sink whose configuration has changed, when the last attempt with it is over."""
+    def _let_go(self, now: datetime) -> None:
+        """Close the sinks that nobody has asked for in a long time; all that is kept of them."""
+        for destination in [one for one, at in self._used.items() if abs(now - at) > IDLE]:
+            del self._used[destination]
+            self._told.pop(destination, None)
+            _, sink = self._sinks.pop(destination, (-1, None))
+            if sink is not None:
+                self._retire(sink)
+
+    def _retire(self, sink: Sink) -> None:
+        """Close a sink that is used no more, when the last attempt with it is over."""
+        task = asyncio.create_task(self._retired(sink, set(self._tasks)))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _retired(self, sink: Sink, under_way: set[asyncio.Task[None]]) -> None:
         if under_way:
             await asyncio.wait(under_way)
-        try:
-            await sink.aclose()
-        except Exception as error:
-            log.error("a sink was not closed: %s", type(error).__name__)  # noqa: TRY400
+        await _close(sink)
 
     async def _deliver(
         self,
@@ -210,7 +230,8 @@ class Courier:
             for sending, outcome in zip(sendings, outcomes, strict=True)
         ]
         try:
-            await self._settle(ended)
+            # Shielded: the receipt of what was received outlives a courier that is closed.
+            await asyncio.shield(self._settle(ended))
         except OnefoldError:
             raise
         except Exception:  # a bug, and told: alone only the culprit is not settled
@@ -254,15 +275,34 @@ def _parted(sendings: Sequence[Sending], most: int) -> Iterator[Sequence[Sending
     yield from ([one] for one in alone)
 
 
+async def sent_once(sink: Sink, parcel: Parcel, *, now: datetime) -> Outcome:
+    """
+    What one attempt comes to, outside of any delivery; *sink* was made for it, and is closed.
+
+    In the time that a courier allows; a bug of the sink is an outcome, and nothing is raised.
+    """
+    try:
+        (outcome,) = await _answered(sink, [parcel], now, (LEASE * _OF_LEASE).total_seconds())
+        return outcome
+    finally:
+        await _close(sink)
+
+
 async def _sent(
     sink: Sink, sendings: Sequence[Sending], now: datetime, until: datetime
 ) -> Sequence[Outcome]:
-    """What became of each, by *until* at the latest; a bug of a sink is an outcome too."""
+    """What became of each, by *until* at the latest."""
     left_s = (until - now).total_seconds()
-    parcels = [one.parcel for one in sendings]
-    why = "sink_error"
     if left_s <= 0:  # opening it took so long that it could outlive its lease: nothing is sent
-        return [Outcome(Kind.RETRY, "late")] * len(parcels)
+        return [Outcome(Kind.RETRY, "late")] * len(sendings)
+    return await _answered(sink, [one.parcel for one in sendings], now, left_s)
+
+
+async def _answered(
+    sink: Sink, parcels: Sequence[Parcel], now: datetime, left_s: float
+) -> Sequence[Outcome]:
+    """What *sink* makes of *parcels* in that time; a bug of a sink is an outcome too."""
+    why = "sink_error"
     try:
         # A sink has its own timeout; one that forgets it must not outlive its lease.
         async with asyncio.timeout(left_s):
@@ -270,16 +310,53 @@ async def _sent(
                 outcomes = await sink.send_many(parcels, now=now)  # type: ignore[attr-defined]
             else:
                 outcomes = [await sink.send(parcels[0], now=now)]
-        wrong = [one for one in outcomes if not isinstance(one, Outcome)]
-        if not wrong and len(outcomes) == len(parcels):
-            return list(outcomes)
-        log.error("a sink gave %d outcomes for %d parcels", len(outcomes), len(parcels))
+        if len(outcomes) == len(parcels) and all(map(_can_be_recorded, outcomes)):
+            return [_coded(one) for one in outcomes]
+        log.error("a sink gave wrong outcomes for %d parcels", len(parcels))
     except TimeoutError:
         why = "timeout"
     except Exception as error:  # a bug of a sink costs an attempt, and nothing else
         # Its text is not told: it may hold a URL with its secret, or what was sent.
         log.error("a sink failed with %s", type(error).__name__)  # noqa: TRY400
     return [Outcome(Kind.RETRY, why)] * len(parcels)
+
+
+async def _close(sink: Sink) -> None:
+    try:
+        await sink.aclose()
+    except Exception as error:  # a bug of one sink keeps no other, and no store, open
+        log.error("a sink was not closed: %s", type(error).__name__)  # noqa: TRY400
+
+
+def _can_be_recorded(said: Any) -> bool:
+    """
+    Whether a sink has said what `Outcome` says: any store takes it then.
+
+    One that it refused would fail the round of every other destination that ends meanwhile.
+    """
+    kinds = (("kind", Kind), ("toll", Toll), ("retry_after", timedelta | None))
+    return (
+        isinstance(said, Outcome)
+        and all(isinstance(getattr(said, name), kind) for name, kind in kinds)
+        and all(_is_text(text) for text in (said.reason, said.remote_ref or ""))
+        and _is_status(said.status)
+    )
+
+
+def _coded(outcome: Outcome) -> Outcome:
+    """*outcome*, its reason a code: it ends in logs and labels, where no other text belongs."""
+    if _CODE.fullmatch(outcome.reason):
+        return outcome
+    log.error("a sink gave a reason that is no code of a-z, 0-9 and _, at most 40")
+    return replace(outcome, reason="unnamed")
+
+
+def _is_text(said: Any) -> bool:
+    return isinstance(said, str) and text_flaw(said) is None
+
+
+def _is_status(said: Any) -> bool:
+    return said is None or (type(said) is int and abs(said) < 2**31)
 
 
 def _nothing() -> None:

@@ -5,6 +5,8 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
+from onefold.errors import Unavailable
+
 log = logging.getLogger("onefold.engine")
 
 
@@ -77,7 +79,10 @@ class Loop:
         try:
             more = await self._step()
         except Exception as error:  # whatever it is, the next step must get its chance
-            log.exception("a step of %s failed", self.name)
+            if isinstance(error, Unavailable):  # and nobody's bug: a line, and not a page a step
+                log.error("a step of %s failed: %s", self.name, error)  # noqa: TRY400
+            else:
+                log.exception("a step of %s failed", self.name)
             self.last_error = error
             self.errors += 1
             return False

@@ -59,6 +59,11 @@ class Together(Generic[Order, Result]):
             self._task = asyncio.create_task(self._serve(), name="rounds of orders")
         return await answer
 
+    async def over(self) -> None:
+        """Wait until nobody waits in line and no round is under way."""
+        while self._task is not None and not self._task.done():
+            await asyncio.wait((self._task,))
+
     async def _serve(self) -> None:
         while self._line:
             taken = [self._line.popleft()]
@@ -66,7 +71,8 @@ class Together(Generic[Order, Result]):
             while self._line and (room := room - self._weigh(self._line[0][0])) >= 0:
                 taken.append(self._line.popleft())
             waiting = [(order, answer) for order, answer in taken if not answer.done()]
-            await self._round(waiting)
+            if waiting:
+                await self._round(waiting)
 
     async def _round(self, waiting: Sequence[tuple[Order, asyncio.Future[Result]]]) -> None:
         try:

@@ -35,7 +35,8 @@ class Outcome:
 
     Attributes:
         kind: What follows for the delivery.
-        reason: A short stable code; never a text of the receiver's.
+        reason: A stable code of a-z, 0-9 and _, at most 40; never a text of the receiver's, for
+            it ends in logs and metrics. Any other is taken for `unnamed`.
         status: The receiver's status, where it has one.
         retry_after: How long the receiver asked to be left alone.
         remote_ref: The receiver's own name for what it got. Of one that is WAITING: it is at

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from itertools import count
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from onefold.testing.servers import Kafka, Postgres, Prepare, Valkey
 
 _numbers = count(1)
+_run = token_hex(4)  # in a container every run has the same process id, and a server may be older
+
+
+def _prefix() -> str:
+    """No other test's, of this run or of one before it on the same server."""
+    return f"test-{_run}-{next(_numbers)}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -165,7 +172,7 @@ def valkey(onefold_valkey: str) -> "Valkey":
     """A real Valkey server, and a prefix for this test's keys."""
     from onefold.testing.servers import Valkey  # noqa: PLC0415 (only when used)
 
-    return Valkey(onefold_valkey, f"test-{os.getpid()}-{next(_numbers)}")
+    return Valkey(onefold_valkey, _prefix())
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +189,7 @@ def kafka(onefold_kafka: str) -> "Kafka":
     """A real Kafka, and a prefix for this test's topics and groups."""
     from onefold.testing.servers import Kafka  # noqa: PLC0415 (only when used)
 
-    return Kafka(onefold_kafka, f"test-{os.getpid()}-{next(_numbers)}")
+    return Kafka(onefold_kafka, _prefix())
 
 
 def _started(stack: ExitStack, start: AbstractContextManager[Any]) -> Any:

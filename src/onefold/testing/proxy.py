@@ -3,7 +3,7 @@ A TCP proxy between a client and its server that breaks the wire at the request 
 
 It understands as much of a protocol as it takes to tell what is asked and when it is
 answered: PostgreSQL's messages (its manual, "Message Formats") and RESP, which Valkey and
-Redis speak. Limit: no TLS.
+Redis speak. Limit: no TLS; a PostgreSQL client that asks for it is told to do without.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 __all__ = ["Fault", "FaultProxy", "fault_proxy"]
 
@@ -41,6 +41,7 @@ class Request(NamedTuple):
     text: str  # SQL, or a command; empty for what only prepares one
     wire: bytes
     answers: int  # how many answers it will get
+    refusal: bytes = b""  # what the proxy answers itself, and the server never sees
 
 
 class Framing(Protocol):
@@ -64,9 +65,12 @@ class PostgresFraming:
 
     async def request(self, reader: asyncio.StreamReader) -> Request:
         if not self._started:
-            self._started = True
             size = await reader.readexactly(4)
-            return Request("", size + await reader.readexactly(int.from_bytes(size) - 4), 1)
+            wire = size + await reader.readexactly(int.from_bytes(size) - 4)
+            if wire[4:] in _ENCRYPTION:  # what clients ask for first over TCP
+                return Request("", wire, 0, refusal=b"N")
+            self._started = True
+            return Request("", wire, 1)
         text, wire = "", b""
         while True:
             kind, message = await _message(reader)
@@ -86,6 +90,10 @@ class PostgresFraming:
     async def answer(self, reader: asyncio.StreamReader) -> tuple[bytes, bool]:
         kind, message = await _message(reader)
         return message, kind == b"Z"
+
+
+# SSLRequest and GSSENCRequest (PostgreSQL's manual, "Message Formats"); N: in the clear.
+_ENCRYPTION = tuple(code.to_bytes(4, "big") for code in (80877103, 80877104))
 
 
 async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
@@ -145,6 +153,7 @@ class FaultProxy:
     split: bool = False
     done: list[str] = field(default_factory=list)
     held: asyncio.Event = field(default_factory=asyncio.Event)
+    _links: set["asyncio.Task[None]"] = field(default_factory=set)
     _released: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, when: str, do: Do, *, times: int = 1) -> None:
@@ -165,8 +174,16 @@ class FaultProxy:
         return None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client's connection."""
-        upstream, to_server = await self.connect()
+        """One client's connection; it ends with the server's, or with the proxy."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._links.add(task)
+        task.add_done_callback(self._links.discard)
+        try:
+            upstream, to_server = await self.connect()
+        except OSError:  # no server: the client is told as the server would tell it
+            writer.transport.abort()
+            return
         link = _Link(self, self.framing(), upstream, writer)
         answers = asyncio.create_task(link.hand_on())
         try:
@@ -179,11 +196,21 @@ class FaultProxy:
             for side in (writer, to_server):
                 side.transport.abort()
 
+    async def aclose(self) -> None:
+        """Hang up on every client."""
+        self.release()
+        for link in self._links:
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
     async def _requests(
         self, link: "_Link", reader: asyncio.StreamReader, to_server: asyncio.StreamWriter
     ) -> None:
         while True:
             request = await link.framing.request(reader)
+            if request.refusal:
+                link.answer(request.refusal)
+                continue
             do = self.fault_for(request.text)
             if do == "drop before":
                 return
@@ -231,6 +258,10 @@ class _Link:
         self._news.set()
         self._client.close()
 
+    def answer(self, wire: bytes) -> None:
+        """Answer in the server's place."""
+        self._client.write(wire)
+
     async def until_answered(self) -> None:
         """Return when every request so far has its whole answer, or the server is gone."""
         while self._answered < self.asked and not self._upstream.at_eof():
@@ -267,12 +298,17 @@ async def fault_proxy(url: str, folder: Path | None = None) -> AsyncIterator[Fau
         listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         who, at, _ = parts.netloc.rpartition("@")
-        proxy.url = urlunsplit(parts._replace(netloc=f"{who}{at}127.0.0.1:{port}"))
+        query = parse_qs(parts.query)
+        query.pop("host", None)  # a client would follow it past the proxy
+        here = parts._replace(
+            netloc=f"{who}{at}127.0.0.1:{port}", query=urlencode(query, doseq=True)
+        )
+        proxy.url = urlunsplit(here)
     try:
         yield proxy
     finally:
-        proxy.release()
         listening.close()
+        await proxy.aclose()
 
 
 _SOCKET = ".s.PGSQL.5432"

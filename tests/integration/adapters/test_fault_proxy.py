@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -79,6 +80,46 @@ async def test_answers_in_single_bytes_are_understood(postgres_url: str, tmp_pat
         proxy.split = True
 
         assert await connection.fetchval("SELECT repeat('x', 300)") == "x" * 300
+
+
+async def test_a_client_over_tcp_goes_through_the_proxy_in_the_clear(postgres_url: str) -> None:
+    """It asks for TLS first, and would have waited for ever; or gone to the socket past it."""
+    async with fault_proxy(postgres_url) as proxy:
+        connection = await asyncpg.connect(proxy.url, timeout=5)
+        try:
+            proxy.add("SELECT 1", "half open")
+            with pytest.raises(TimeoutError):
+                await connection.fetchval("SELECT 1", timeout=0.05)
+        finally:
+            connection.terminate()
+
+
+async def test_a_proxy_without_its_server_hangs_up(unused_tcp_port: int) -> None:
+    """As a server that is down: a client that waits for its first answer is not left waiting."""
+    async with fault_proxy(f"valkey://127.0.0.1:{unused_tcp_port}") as proxy:
+        port = urlsplit(proxy.url).port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_proxy_that_ends_hangs_up_on_its_clients(valkey: Valkey) -> None:
+    """And leaves no task behind, not even that of a request that is held."""
+    before = asyncio.all_tasks()
+    async with fault_proxy(valkey.url) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(proxy.url).port)
+        writer.write(b"*1\r\n$4\r\nPING\r\n")
+        assert await reader.readline() == b"+PONG\r\n"
+        proxy.add("PING", "hold")
+        writer.write(b"*1\r\n$4\r\nPING\r\n")
+        await proxy.held.wait()
+
+    assert asyncio.all_tasks() == before
+    with suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
 
 
 async def test_a_half_open_connection_says_nothing_at_all(

@@ -10,6 +10,7 @@ from sqlalchemy import delete, event, select, text, update
 from tests.support import another_server, rows
 from tests.support_trace import HOUR, MINUTE, World, trade
 
+from onefold.domains.trace import store
 from onefold.domains.trace.tables import deliveries, rounds, subscriptions
 
 
@@ -156,3 +157,32 @@ async def test_a_round_that_another_worker_holds_is_left_to_it(world: World) -> 
     assert await world.service.reconcile() == 3
     names = {row["name"] for row in await rows(world.onefold, rounds)}
     assert names == {"new", "all"}
+
+
+async def test_a_report_is_as_long_as_its_accounts_and_days(world: World) -> None:
+    """However many trades there were: the database counts them, at the day of UTC."""
+    await world.destination("one")
+    await world.destination("two")
+    await world.subscribe("one")
+    await world.subscribe("two")
+    await many(world, 20)
+    await world.closed(account_id="other")
+    await world.work_off(MINUTE * 5)
+    midnight = (world.now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    world.onefold.clock.set(midnight)  # type: ignore[attr-defined]
+    await world.closed(exit_time=midnight - timedelta(microseconds=1))
+    await world.closed(exit_time=midnight, entry_price="1.2")
+
+    found = await world.service.coverage(
+        world.school.admin, since=world.now - HOUR * 48, until=world.now + HOUR
+    )
+
+    of = {(row["account_id"], row["day"]): row for row in found}
+    first, second = (str((midnight - HOUR * n).date()) for n in (1, 0))
+    assert set(of) == {("account-1", first), ("account-1", second), ("other", first)}
+    assert (of["account-1", first]["closed"], of["account-1", first]["delivered"]) == (21, 40)
+    assert (of["account-1", first]["pending"], of["account-1", second]["pending"]) == (2, 2)
+    async with world.onefold.uow.read() as tx:
+        since, until = world.now - HOUR * 48, world.now + HOUR
+        rows_ = await store.coverage(tx, world.school.id, since=since, until=until)
+    assert len(rows_) == 3

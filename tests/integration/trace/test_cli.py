@@ -55,8 +55,8 @@ def test_a_statement_goes_to_files(run: Any, tmp_path: Path) -> None:
     assert made[0]["state"] == "active"
     run("trace", "subscribe", "ada", "folder", "--consent", "1", "--profile", "full")
 
-    first = run("trades", "import", str(statement), "--user", "ada", "--json")
-    again = run("trades", "import", str(statement), "--user", "ada", "--json")
+    first = run("trades", "import", str(statement), "--user", "ada", "--json", code=3)
+    again = run("trades", "import", str(statement), "--user", "ada", "--json", code=3)
 
     assert (first["new"], first["known"]) == (3, 0)
     assert [one["line"] for one in first["refused"]] == [4]
@@ -142,7 +142,7 @@ def test_what_cannot_be_is_told_with_what_can(run: Any, tmp_path: Path) -> None:
     assert run("trace", "subscriptions", "--user", "bob", "--json") == []
     statement = tmp_path / "statement.csv"
     statement.write_text(STATEMENT)
-    run("trades", "import", str(statement), "--user", "ada")
+    assert "line 4: " in run("trades", "import", str(statement), "--user", "ada", code=3)
 
     (first, second) = run("trace", "list", "--json")
     assert first["destination"] == "folder"
@@ -169,7 +169,8 @@ def test_a_later_statement_closes_what_an_earlier_one_had_open(run: Any, tmp_pat
     for name in ("monday", "other", "tuesday", "tuesday"):
         file = tmp_path / f"{name}.csv"
         file.write_text(f"{head}\n{lines[name]}\n")
-        report = run("trades", "import", str(file), "--user", "ada", "--json")
+        words = ("--user", "ada", "--json")
+        report = run("trades", "import", str(file), *words, code=3 * (name == "other"))
         said.append((report["new"], report["closed"], len(report["refused"])))
 
     assert said == [(1, 0, 0), (0, 0, 1), (0, 1, 0), (0, 0, 0)]
@@ -223,14 +224,46 @@ def test_what_a_statement_says_wrongly_is_told_line_by_line(run: Any, tmp_path: 
     statement = tmp_path / "s.csv"
     statement.write_text("\n".join(lines))
 
-    report = run("trades", "import", str(statement), "--user", "ada", "--json")
-    other = run("trades", "import", str(statement), "--user", "bob", "--json")
+    report = run("trades", "import", str(statement), "--user", "ada", "--json", code=3)
+    other = run("trades", "import", str(statement), "--user", "bob", "--json", code=3)
 
     assert (report["new"], other["new"]) == (1, 1)
     assert [one["line"] for one in report["refused"]] == [3, 4, 5, 6]
     told = " ".join(one["reason"] for one in report["refused"])
     assert all(word in told for word in ("cells", "ticket", "exit_time", "another exit"))
     assert "cannot be read" in run("trades", "import", "none.csv", "--user", "a", code=1)
+    statement.write_text(f"{head}\n{'x' * 200_000}\n")
+    assert "is not CSV" in run("trades", "import", str(statement), "--user", "a", code=1)
+    statement.write_text(f"{head},ticket\n{good},2\n")
+    assert "has twice: ticket" in run("trades", "import", str(statement), "--user", "a", code=1)
     statement.write_bytes(b"\xff\xfe")
     assert "UTF-8" in run("trades", "import", str(statement), "--user", "a", code=1)
     assert "no such folder" in run("trace", "compact", str(tmp_path / "none"), code=1, plain=True)
+
+
+def test_a_name_is_shown_as_it_is(run: Any) -> None:
+    """Brackets were read as markup, and one that closes nothing ended the list in a traceback."""
+    run("school", "create", "Desk")
+    for name in ("[/x]", "[red]a[/red]", ":smile:"):
+        run("trace", "destination", "create", name, "--sink", "nowhere")
+        run("trace", "subscribe", f"{name}\x1b[2J", name, "--consent", "1")
+
+    places, consents = run("trace", "destination", "list"), run("trace", "subscriptions")
+
+    assert all(name in places for name in ("[/x]", "[red]a[/red]", ":smile:"))
+    assert "[/x]\ufffd[2J" in consents
+    assert "\x1b" not in consents
+
+
+def test_what_is_not_there_is_told_with_where_to_look(tmp_path: Path) -> None:
+    """A database that does not answer, a folder whose files are none."""
+    (tmp_path / "out" / "2026-01-01" / "a.json").mkdir(parents=True)
+    nobody = "postgresql://localhost:1/x"
+
+    def told(*words: str) -> str:
+        result = CliRunner().invoke(app, ["trace", *words])
+        assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
+        return result.output
+
+    assert "ONEFOLD_DATABASE_URL" in told("list", "--database", nobody)
+    assert "a.json: Is a directory" in told("compact", str(tmp_path / "out"))

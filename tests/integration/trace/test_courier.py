@@ -260,6 +260,29 @@ async def test_a_paused_destination_spends_no_attempts(world: World) -> None:
     assert len(sink.got) == 2
 
 
+async def test_what_is_retried_in_the_round_of_a_pause_is_held_too(world: World) -> None:
+    """Or it would wait as pending behind a closed door, and its age would run on."""
+    refused = Outcome(Kind.PERMANENT, "http_401", 401, toll=Toll.PAUSE)
+    there = await world.destination(sink=Scripted([BUSY, refused]))
+    await world.subscribe()
+    await world.closed()
+    await world.closed(entry_price="1.07")
+    both = asyncio.Barrier(2)
+
+    async def together(_: object) -> None:
+        await both.wait()
+
+    there.before = together
+    assert await world.work_off(MINUTE * 5) == {"held": 1, "dead": 1}
+    (held,) = await world.deliveries("held")
+    assert (held["reason"], held["last_outcome"]) == ("paused", "http_503")
+
+    there.before, there.script = None, [OK]
+    world.onefold.clock.advance(timedelta(days=8))  # type: ignore[attr-defined]
+    assert await world.service.resume(world.school.admin, "tracker") == 1
+    assert await world.work_off() == {"delivered": 1}
+
+
 async def test_a_destination_that_fails_is_left_alone_and_then_probed(world: World) -> None:
     """Five failures in a row open its breaker; one attempt at a time closes it."""
     sink = await world.destination(sink=Scripted([BUSY] * 5 + [OK]), concurrency=1)
@@ -319,6 +342,53 @@ async def test_a_sink_that_breaks_costs_an_attempt_and_nothing_else(world: World
     assert await world.work_off(MINUTE * 5) == {"retry": 1, "delivered": 1}
     assert len(good.got) == 1
     assert await world.work_off(MINUTE) == {"delivered": 1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Outcome(Kind.RETRY, "a\0b"),
+        Outcome(Kind.DELIVERED, "ok", remote_ref="half \ud800"),
+        Outcome(Kind.DELIVERED, "ok", status=2**40),
+        Outcome("delivered", "ok"),  # type: ignore[arg-type]
+        Outcome(Kind.RETRY, "busy", retry_after=30),  # type: ignore[arg-type]
+        Outcome(Kind.RETRY, 503),  # type: ignore[arg-type]
+    ],
+    ids=["NUL", "surrogate", "status", "kind", "seconds", "reason"],
+)
+async def test_an_outcome_that_no_store_takes_is_its_own_destinations(
+    world: World, wrong: Outcome
+) -> None:
+    """Recorded with others, it would have failed their round too, and sent them again."""
+    await world.destination("bad", sink=Scripted([wrong, OK]))
+    good = await world.destination("good")
+    await world.subscribe("bad")
+    await world.subscribe("good")
+    await world.closed()
+
+    assert await world.work_off(MINUTE * 5) == {"retry": 1, "delivered": 1}
+    assert len(good.got) == 1
+    assert await world.work_off(MINUTE) == {"delivered": 1}
+
+
+@pytest.mark.parametrize("reason", ["no such user ada@example.org", "Busy", "", "x" * 41])
+async def test_a_reason_that_is_no_code_is_told_nowhere(
+    world: World, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    """It may be a text of the receiver's: no row, no log and no label of a metric has it."""
+    await world.destination(sink=Scripted([Outcome(Kind.PERMANENT, reason, 400)]))
+    await world.subscribe()
+    await world.closed()
+
+    assert await world.work_off(MINUTE * 5) == {"dead": 1}
+
+    found = await world.only()
+    assert (found["reason"], found["last_outcome"], found["last_status"]) == (*["unnamed"] * 2, 400)
+    assert "is dead: unnamed" in caplog.text
+    assert (
+        not reason or f'reason="{reason[:40]}"' not in world.onefold.trace.metrics.text().decode()
+    )
+    assert "ada@" not in caplog.text
 
 
 async def test_a_dead_delivery_is_kept_and_replayed_the_same(world: World) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import logging
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from msgspec.structs import replace
@@ -213,6 +215,9 @@ def test_wrong_urls_make_no_destination(url: str) -> None:
     [
         ({"url": "https://x/", "token_header": "Host"}, {"token": "hunter2"}),
         ({"url": "https://x/", "token_header": "Content-Type"}, {"token": "hunter2"}),
+        # What we say ourselves would take the token's place, and it would never be sent.
+        ({"url": "https://x/", "token_header": "User-Agent"}, {"token": "hunter2"}),
+        ({"url": "https://x/", "token_header": "Accept-Encoding"}, {"token": "hunter2"}),
         ({"url": "https://x/", "token_header": "A\r\nB"}, {"token": "hunter2"}),
         ({"url": "https://x/"}, {"token": "hunter2\r\nX: y"}),
         ({"url": "https://x/"}, {"signing": ["hunter2"]}),
@@ -236,7 +241,8 @@ def test_retry_after_is_read_in_both_forms() -> None:
     assert retry_after("120", now=NOW) == timedelta(seconds=120)
     assert retry_after(date, now=NOW) == timedelta(seconds=60)
     assert retry_after(date, now=NOW + timedelta(hours=1)) == timedelta(0)
-    assert [retry_after(text, now=NOW) for text in (None, "soon", "-1")] == [None] * 3
+    nothing = (None, "soon", "-1", f"Thu, 15 Jan 2026 14:31:00 +{'9' * 16}")
+    assert [retry_after(text, now=NOW) for text in nothing] == [None] * 4
     assert classified(429, {"retry-after": "7"}, now=NOW).retry_after == timedelta(seconds=7)
 
 
@@ -264,11 +270,17 @@ async def test_a_file_is_written_once_and_whole(tmp_path: Path) -> None:
     assert (written.stat().st_mode & 0o777, written.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-@pytest.mark.parametrize("path", ["/etc", "..", "a/../../b", "a/..", "", ".", "out/link", "file"])
+_WRONG_PATHS = (
+    *("/etc", "..", "a/../../b", "a/..", "", ".", "out/link", "file"),
+    *("a" * 256, "é" * 200, "a/" * 3000, "a\0b", "half \ud800"),
+)
+
+
+@pytest.mark.parametrize("path", _WRONG_PATHS, ids=lambda path: ascii(path)[:12])
 async def test_a_file_destination_stays_below_the_operators_folder(
     tmp_path: Path, path: str
 ) -> None:
-    """No whole path, no way up, no link: refused when it is made, and told why."""
+    """No whole path, no way up, no link, nothing no folder can be called: refused, and told why."""
     (tmp_path / "base" / "out").mkdir(parents=True)
     (tmp_path / "base" / "out" / "link").symlink_to(tmp_path)
     (tmp_path / "base" / "file").write_text("x")
@@ -339,6 +351,55 @@ async def test_a_process_whose_threads_all_hang_still_delivers(tmp_path: Path) -
         await asyncio.gather(*shared)
 
     assert {outcome.kind for outcome in outcomes} == {Kind.DELIVERED}
+
+
+async def test_a_name_in_letters_of_its_country_is_delivered_to() -> None:
+    """It was taken, and then every attempt failed at the header that names it."""
+    async with receiving(200) as there:
+        url = urlsplit(there.url)._replace(netloc=f"bücher.example:{urlsplit(there.url).port}")
+        asked: list[str] = []
+
+        async def ask(host: str, port: int) -> list[str]:
+            asked.append(host)
+            return ["127.0.0.1"]
+
+        one = WebhookSink({"url": url.geturl(), "loopback": True}, {"token": "t"}, ask=ask)
+        outcome = await one.send(parcel(), now=NOW)
+        await one.aclose()
+
+    (got,) = there.got
+    assert (outcome.kind, asked) == (Kind.DELIVERED, ["xn--bcher-kva.example"])
+    assert got.headers["host"] == f"xn--bcher-kva.example:{url.port}"
+
+
+_HANGS = """
+import asyncio, threading
+from onefold.adapters.sinks.threads import MOST, Threads
+
+async def main():
+    threads = Threads("stuck", wait_s=0.05)
+    waits = (threads.run(threading.Event().wait) for _ in range(MOST + 1))
+    answers = await asyncio.gather(*waits, return_exceptions=True)
+    print({type(one).__name__ for one in answers}, threading.active_count() - 1)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_ends_beside_a_disk_that_hangs() -> None:
+    """Its threads are as many as they may be, and none of them is waited for."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _HANGS, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(15):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    assert (said.decode().strip(), process.returncode) == ("{'TimeoutError'} 8", 0)
 
 
 async def test_a_receiver_marks_nobody_with_a_cookie() -> None:
@@ -436,14 +497,41 @@ async def test_all_who_look_at_myfxbook_ask_once() -> None:
     assert len(there.got) == 2
 
 
-async def test_a_row_at_myfxbook_that_is_none_is_tried_again() -> None:
-    """Whatever it says instead of a trade."""
-    for body in (b'{"error":false,"history":[1]}', b'{"error":false}', b"[]", b"3"):
-        async with receiving((200, {}, body)) as there:
-            config = {"account": "1", "utc_offset_min": 0, "url": there.url, "loopback": True}
-            one = MyfxbookSink(config, {"session": "s"})
-            assert (await one.send(parcel(), now=NOW)).reason == "unreadable"
-            await one.aclose()
+_ROW = b'{"error":false,"history":[{"symbol":"EURUSD","action":"Sell",%s}]}'
+_TIMES = b'"openTime":"01/15/2026 15:00","closeTime":"01/15/2026 16:00",'
+_DOCTYPE = (
+    '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE r [<!ENTITY a "false">]>'
+    '<r error="&a;"><history/></r>'
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        ("json", b'{"error":false,"history":[1]}'),
+        ("json", b'{"error":false}'),
+        ("json", b"[]"),
+        ("json", b"3"),
+        ("json", b"[" * 60_000),
+        ("json", _ROW % (_TIMES + b'"openPrice":"sNaN","closePrice":"1"')),
+        (
+            "json",
+            _ROW % (_TIMES.replace(b"15/2026 15", b"01/0001 00") + b'"openPrice":1,"closePrice":1'),
+        ),
+        ("xml", b"<r><history>"),
+        ("xml", _DOCTYPE.replace("utf-16", "utf-8").encode()),
+        ("xml", _DOCTYPE.encode("utf-16")),
+        ("xml", b"<r>" * 20_000),
+    ],
+    ids=["1", "none", "list", "number", "deep", "sNaN", "year 1", "cut", "type", "type-16", "xml"],
+)
+async def test_a_history_at_myfxbook_that_is_none_is_tried_again(form: str, body: bytes) -> None:
+    """Whatever it says instead of trades; nothing is raised, and no document type is read."""
+    async with receiving((200, {}, body)) as there:
+        config = {"account": "1", "utc_offset_min": 840, "url": there.url, "loopback": True}
+        one = MyfxbookSink(config | {"form": form}, {"session": "s"})
+        assert (await one.send(parcel(), now=NOW)).reason == "unreadable"
+        await one.aclose()
 
 
 async def test_s3_creates_one_object_and_finds_it_there() -> None:

@@ -7,7 +7,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 from tests.support import School, another_server, new_school
-from tests.support_trace import MINUTE, World
+from tests.support_trace import BUSY, MINUTE, OK, Scripted, World
 from tests.support_valkey import Valkey
 
 from onefold.settings import Settings
@@ -61,14 +61,37 @@ async def test_a_valkey_that_lost_everything_loses_no_delivery(
     await world.subscribe()
     await world.closed()
     await _fed(world, MINUTE * 4)
-    with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
-        for name in client.keys(f"{valkey.prefix}:*"):
-            client.delete(name)
+    _lose_all(valkey)
 
     assert await _fed(world, MINUTE * 20) == {}
     await world.service.reconcile()
     assert await _fed(world, MINUTE) == {"delivered": 1}
     assert len(there.got) == 1
+
+
+def _lose_all(valkey: Valkey) -> None:
+    with redis.Redis.from_url(valkey.url.replace("valkey:", "redis:")) as client:
+        for name in client.keys(f"{valkey.prefix}:*"):
+            client.delete(name)
+
+
+@pytest.mark.parametrize("count", [1, 6], ids=["failing", "resting"])
+async def test_a_valkey_that_lost_what_a_failing_destination_waits_for(
+    world: World, valkey: Valkey, count: int
+) -> None:
+    """It is armed again too, once its rest is long over: nothing else would try it ever again."""
+    there = await world.destination(sink=Scripted([BUSY]))
+    await world.subscribe()
+    for n in range(count):
+        await world.closed(entry_price=f"1.{n}")
+    await _fed(world, MINUTE * 5)
+    assert {row["state"] for row in await world.deliveries()} == {"pending"}
+    _lose_all(valkey)
+
+    there.script = [OK]
+    await _fed(world, MINUTE * 20)
+    await world.service.reconcile()
+    assert (await _fed(world, MINUTE * 10))["delivered"] == count
 
 
 async def test_what_is_done_is_not_done_again_though_valkey_says_so(

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWork
-from onefold.engine.courier import LEASE, Courier
+from onefold.engine.courier import IDLE, LEASE, Courier
 from onefold.errors import StoreUnavailable
 from onefold.ports.deadlines import Deadline, Deadlines
 from onefold.ports.desk import Route, Sending, Verdict
@@ -312,6 +312,82 @@ async def test_what_is_given_up_in_the_middle_of_a_call_is_due_again(book: Book)
     assert (book.outcomes, courier.said) == ({}, {})
     book.clock.advance(LEASE)
     assert await _worked(book, ByMany()) == {"delivered": 3}
+
+
+async def test_a_receipt_outlives_the_courier_that_is_closed(book: Book) -> None:
+    """What the receiver has is recorded, in a round under way or in line: it is not sent again."""
+    await book.arm(*_keys(3))
+    sink, settling, go_on = ByMany(most_at_once=1), asyncio.Event(), asyncio.Event()
+    settle = book.settle
+
+    async def slow(results: Any, *, now: datetime) -> Sequence[Verdict]:
+        settling.set()
+        await go_on.wait()
+        return await settle(results, now=now)
+
+    book.settle = slow  # type: ignore[method-assign]
+    courier = _courier(book, sink)
+    await courier.step()
+    await settling.wait()
+    closing = asyncio.create_task(courier.aclose())
+    await asyncio.wait((closing,), timeout=0.01)
+
+    assert not closing.done(), "what it was recording would go on without its store"
+    go_on.set()
+    await closing
+
+    assert (courier.said, book.armed) == ({"delivered": 3}, set())
+
+
+async def test_a_sink_that_nobody_uses_is_closed(book: Book) -> None:
+    """Destinations come and go for as long as a worker runs: their connections do not stay."""
+    closed: list[object] = []
+
+    class Closing(ByMany):
+        async def aclose(self) -> None:
+            closed.append(self)
+
+    courier = _courier(book, None)
+    courier._make = lambda _: Closing()
+    for _ in range(3):
+        await book.arm("000")
+        await courier.work_off()
+        book.clock.advance(IDLE)
+    assert closed == [], "it is in use"
+
+    book.clock.advance(timedelta(seconds=1))
+    await courier.step()
+    await asyncio.gather(*courier._retiring)
+
+    assert (len(closed), courier._sinks, courier._used) == (1, {}, {})
+    await courier.aclose()
+    assert len(closed) == 1
+
+
+async def test_a_sink_that_cannot_be_closed_keeps_no_other_open(
+    book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its bug is told, without its text, and the courier is closed all the same."""
+
+    class Stuck(ByMany):
+        async def aclose(self) -> None:
+            raise RuntimeError("hunter2")
+
+    class Closing(ByMany):
+        closed = False
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    courier, last = _courier(book, Stuck()), Closing()
+    await book.arm("000")
+    await courier.work_off()
+    courier._sinks["another"] = (1, last)
+
+    await courier.aclose()
+
+    assert last.closed
+    assert ("not closed: RuntimeError" in caplog.text, "hunter2" in caplog.text) == (True, False)
 
 
 async def test_a_limit_counts_deliveries_not_calls(book: Book) -> None:

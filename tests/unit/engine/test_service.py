@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from onefold.engine.service import Loop
+from onefold.errors import StoreUnavailable
 
 FOREVER_S = 3600.0
 
@@ -204,6 +205,30 @@ async def test_an_error_is_logged_and_the_loop_goes_on(
     assert record.exc_info is not None
     assert isinstance(loop.last_error, ValueError)
     await loop.stop()
+
+
+async def test_a_store_that_is_away_costs_a_line_a_step(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A loop may look twice a second: a traceback each would bury what else is told."""
+
+    async def away() -> bool:
+        raise StoreUnavailable("the connection was refused")
+
+    steps = Steps(away, _hang)
+    loop = Loop("deliver traces", steps, every_s=0.001)
+    loop.start()
+    for _ in range(2):
+        await steps.ran.get()
+    await loop.stop()
+
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().endswith(
+        "deliver traces failed: store_unavailable: the connection was refused"
+    )
+    assert record.exc_info is None
+    assert isinstance(loop.last_error, StoreUnavailable)
 
 
 async def test_a_good_step_forgets_the_error() -> None:

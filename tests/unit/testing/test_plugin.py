@@ -1,12 +1,15 @@
 """The pytest plugin as a stranger's project sees it."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from onefold.testing import plugin
 
 SUITE = """
 from onefold.testing.crash.explorer import Scenario
@@ -169,3 +172,10 @@ def test_it_loads_nothing_for_those_who_do_not_use_it(tmp_path: Path) -> None:
     ran = run(tmp_path, "-p", "no:anyio", suite=suite)
 
     assert ran.returncode == 0, ran.stdout
+
+
+def test_no_run_uses_the_prefixes_of_another() -> None:
+    """In a container each has the same process id, and a server that was given keeps its keys."""
+    first, second = (runpy.run_path(plugin.__file__)["_prefix"] for _ in range(2))
+
+    assert len({first(), first(), second(), second()}) == 4

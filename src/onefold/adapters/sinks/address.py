@@ -86,7 +86,9 @@ def target(
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Target(parts.scheme, parts.hostname or "", port, path)
+    # As it is on the wire: in `Host`, and in the certificate.
+    host = (parts.hostname or "").encode("idna").decode()
+    return Target(parts.scheme, host, port, path)
 
 
 def _wrong_url(url: str, loopback: bool, ports: Sequence[int]) -> str | None:

@@ -18,6 +18,7 @@ import msgspec
 
 from onefold.adapters.sinks.reading import opened, read
 from onefold.adapters.sinks.threads import Threads
+from onefold.core.fields import text_flaw
 from onefold.core.published import Envelope, require
 from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.sink import Kind, Outcome, Parcel
@@ -25,6 +26,7 @@ from onefold.ports.sink import Kind, Outcome, Parcel
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _PART: Final = ".part"
+_LONGEST: Final = 255  # bytes of a path: so any part of it is a name that a file system takes
 _LEFT_S: Final = 3600.0  # no writer takes so long: what is older is of one that died
 
 
@@ -106,8 +108,7 @@ class FileSink:
         return outcomes
 
     async def aclose(self) -> None:
-        """Let go of its threads. Safe twice."""
-        self._threads.close()
+        """Nothing is kept open."""
 
 
 def _refusal(parcel: Parcel) -> Outcome | None:
@@ -145,6 +146,8 @@ def _below(path: Path) -> tuple[str, ...]:
         raise _refused("expected a folder below ONEFOLD_TRACE_FOLDER, such as journal")
     if ".." in path.parts or "\0" in str(path):
         raise _refused("must not lead out of ONEFOLD_TRACE_FOLDER")
+    if text_flaw(str(path)) or len(os.fsencode(path)) > _LONGEST:
+        raise _refused(f"expected at most {_LONGEST} bytes of Unicode")
     return path.parts
 
 
@@ -215,10 +218,19 @@ def compact(home: Path, *, now: datetime) -> dict[str, int]:
     writer that died an hour ago or longer left half written is removed.
 
     Raises:
-        InvalidInput: there is no such folder, or a file in it is no delivery.
+        InvalidInput: there is no such folder, a file in it is no delivery, or it cannot be read
+            or written; the days before it are made.
     """
     if not home.is_dir():
         raise InvalidInput([FieldProblem("folder", "folder", "there is no such folder")])
+    try:
+        return _compacted(home, now)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+        raise InvalidInput([FieldProblem("folder", "folder", reason)]) from None
+
+
+def _compacted(home: Path, now: datetime) -> dict[str, int]:
     made: dict[str, int] = {}
     for folder in sorted(one for one in home.iterdir() if _DAY.fullmatch(one.name)):
         _sweep(folder, before=now.timestamp() - _LEFT_S)

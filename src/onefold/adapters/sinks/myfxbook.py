@@ -15,7 +15,7 @@ are never seen.
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -32,6 +32,11 @@ from onefold.ports.sink import Kind, Outcome, Parcel, Toll
 
 _URL: Final = "https://www.myfxbook.com/api/get-history"
 _FRESH: Final = timedelta(minutes=15)  # one answer serves all trades that are looked for
+# What a site may answer instead of a history: other shapes, no numbers, depths without end.
+_UNREADABLE: Final = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, RecursionError, ParseError),
+)
 _NEAR: Final = timedelta(seconds=90)  # the site's times are whole minutes
 
 
@@ -133,7 +138,7 @@ class MyfxbookSink:
             rows = self._read(answer)
         except Refused:
             return Outcome(Kind.PERMANENT, "session", 200, toll=Toll.PAUSE)
-        except (ValueError, LookupError, TypeError, AttributeError, InvalidOperation, ParseError):
+        except _UNREADABLE:
             return Outcome(Kind.RETRY, "unreadable", 200)
         self._seen = (now, rows)
         return rows
@@ -159,10 +164,17 @@ def _rows_of_json(body: bytes, offset: timedelta) -> Sequence[Row]:
     return [_row(one, offset) for one in said["history"] if _is_trade(one)]
 
 
-def _rows_of_xml(body: bytes, offset: timedelta) -> Sequence[Row]:
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
+class _Plain(ElementTree.TreeBuilder):
+    """Refuses a document type, in whatever encoding it is written, before it is read."""
+
+    def doctype(self, *_: object) -> None:
         raise ValueError("a document type has no place here")
-    root = ElementTree.fromstring(body)  # noqa: S314 (bounded to 64 KiB, no entities)
+
+
+def _rows_of_xml(body: bytes, offset: timedelta) -> Sequence[Row]:
+    parser = ElementTree.XMLParser(target=_Plain())  # noqa: S314 (bounded to 64 KiB, no entities)
+    parser.feed(body)
+    root = parser.close()
     if root.attrib.get("error") == "true":
         raise Refused
     history = root.find("history")
@@ -181,9 +193,16 @@ def _row(one: Mapping[str, Any], offset: timedelta) -> Row:
         action=str(one["action"]).lower(),
         opened=_at(str(one["openTime"]), offset),
         closed=_at(str(one["closeTime"]), offset),
-        entry=Decimal(str(one["openPrice"])),
-        exit=Decimal(str(one["closePrice"])),
+        entry=_price(one["openPrice"]),
+        exit=_price(one["closePrice"]),
     )
+
+
+def _price(said: Any) -> Decimal:
+    price = Decimal(str(said))
+    if not price.is_finite():
+        raise ValueError("no price")
+    return price
 
 
 def _at(text: str, offset: timedelta) -> datetime:

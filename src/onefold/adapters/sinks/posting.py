@@ -115,7 +115,6 @@ class Poster:
 
     async def aclose(self) -> None:
         """Close the connections. Safe twice."""
-        self._threads.close()
         await self._client.aclose()
 
 
@@ -167,7 +166,7 @@ def retry_after(text: str | None, *, now: datetime) -> timedelta | None:
         return timedelta(seconds=min(int(text.strip()[:9]), 10**8))
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of a zone of many digits
         return None
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     return max(at - now, timedelta(0))

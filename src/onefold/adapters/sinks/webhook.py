@@ -21,7 +21,10 @@ from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.sink import Outcome, Parcel
 
 _HEADER: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
-_OURS: Final = ("host", "connection", "transfer-encoding", "te", "upgrade", "x-trace-retry-count")
+_OURS: Final = (
+    *("host", "connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"),
+    *("expect", "user-agent", "accept-encoding", "x-trace-retry-count"),
+)
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 
 

@@ -103,8 +103,8 @@ async def feed(
 
     Armed there before it is disarmed here: dying between them arms it twice, which is once.
     """
-    moved = 0
-    for kind in sorted(kinds):
+    moved, first = 0, await source.next_due(kinds)
+    for kind in sorted(kind for kind, at in first.items() if at <= until):
         found = await source.due(kind, now=until, limit=limit)
         await to.arm(found)
         await source.complete(found)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from onefold.errors import OnefoldError
+from onefold.errors import OnefoldError, StoreUnavailable
 
 if TYPE_CHECKING:
     from onefold.wiring import Installation
@@ -48,10 +48,18 @@ async def opened(database: str | None, **how: Any) -> AsyncIterator["Installatio
     settings = Settings.load(**overrides)
     onefold = build(settings, **how)
     try:
-        await onefold.prepare()
+        await _prepared(onefold)
         yield onefold
     finally:
         await onefold.aclose()
+
+
+async def _prepared(onefold: "Installation") -> None:
+    try:
+        await onefold.prepare()
+    except StoreUnavailable as error:
+        advice = error.advice or "look at --database or ONEFOLD_DATABASE_URL"
+        raise StoreUnavailable(error.reason, advice) from error
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
@@ -67,7 +75,9 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
     table = Table(*heads, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in columns))
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+    width = None if sys.stdout.isatty() else 1000
+    # What is shown was named by others: it is text, and no markup.
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def _cell(value: Any) -> str:
@@ -75,7 +85,9 @@ def _cell(value: Any) -> str:
         return "–"
     if hasattr(value, "isoformat"):
         return str(value.isoformat(timespec="seconds"))
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    text = ", ".join(value) if isinstance(value, list) else str(value)
+    # Nor may it move the cursor, or turn the direction of writing.
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
 def show_json(value: Any) -> None:

@@ -34,8 +34,8 @@ def read_statement(file: Path, *, user: str, account: str, mode: str) -> Iterato
     The lines of *file*. The same ticket of the same account is the same trade.
 
     Raises:
-        InvalidInput: there is no such file of UTF-8 text; the header lacks a column that is
-            needed, or has one nobody knows.
+        InvalidInput: there is no such file of UTF-8 text, or it is not CSV; the header lacks a
+            column that is needed, has one nobody knows, or one twice.
     """
     try:
         yield from _lines(file, user=user, account=account, mode=mode)
@@ -43,6 +43,8 @@ def read_statement(file: Path, *, user: str, account: str, mode: str) -> Iterato
         raise _wrong("statement", f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise _wrong("statement", "is not UTF-8 text; save it as such") from None
+    except csv.Error as error:
+        raise _wrong("statement", f"is not CSV: {error}") from None
 
 
 def _wrong(field: str, reason: str) -> InvalidInput:
@@ -56,9 +58,11 @@ def _lines(file: Path, *, user: str, account: str, mode: str) -> Iterator[Line]:
         rows.fieldnames = header
         missing = [name for name in _NEEDED if name not in header]
         unknown = [name for name in header if name not in COLUMNS]
-        if missing or unknown:
-            reason = f"lacks {', '.join(missing)}" if missing else f"unknown: {', '.join(unknown)}"
-            raise InvalidInput([FieldProblem("header", "columns", reason)])
+        twice = sorted({name for name in header if header.count(name) > 1})
+        for wrong, names in (("lacks", missing), ("unknown:", unknown), ("has twice:", twice)):
+            if names:
+                reason = f"{wrong} {', '.join(names)}"
+                raise InvalidInput([FieldProblem("header", "columns", reason)])
         for row in rows:
             # A comma in a number that is not quoted moves every cell behind it.
             torn = None in row or None in row.values()

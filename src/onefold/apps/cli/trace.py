@@ -1,8 +1,10 @@
 """`onefold trace` and `onefold trades`: deliveries, destinations, consents, statements."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -12,11 +14,15 @@ from onefold.apps.cli.output import DatabaseUrl, Json, command, opened, show, sh
 from onefold.domains.directory.rules import Principal
 from onefold.errors import Conflict, FieldProblem, IllegalTransition, InvalidInput
 
+if TYPE_CHECKING:
+    from onefold.domains.trace.service import TraceService
+
 app = typer.Typer(help="What is published to outside trackers.", no_args_is_help=True)
 places = typer.Typer(help="Where deliveries go.", no_args_is_help=True)
 trades = typer.Typer(help="Trades.", no_args_is_help=True)
 app.add_typer(places, name="destination")
 
+_REFUSED = 3  # imported, but for some lines; as onefold ingest says it
 _COLUMNS = ["id", "state", "reason", "attempts", "next_at", "last_outcome", "last_status"]
 Id = Annotated[UUID, typer.Argument(help="The delivery's id.")]
 Name = Annotated[str, typer.Argument(help="The destination's name or id.")]
@@ -26,6 +32,16 @@ Secret = Annotated[
 ]
 Limit = Annotated[int, typer.Option(min=1, max=1000)]
 AlwaysJson = Annotated[bool, typer.Option("--json", help="It is JSON in any case.")]
+
+
+@asynccontextmanager
+async def _asked(
+    database: str | None, school: str | None
+) -> AsyncIterator[tuple["TraceService", Principal]]:
+    """The service over the database, and who asks it: whoever runs the command, for a school."""
+    async with opened(database) as onefold:
+        school_id = await onefold.directory.find_school(school)
+        yield onefold.trace.service, Principal.local(school_id)
 
 
 @app.command("list")
@@ -39,9 +55,8 @@ async def list_deliveries(
     json: Json = False,
 ) -> None:
     """List deliveries, the longest due first: by default what waits, is held or dead."""
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        rows = await onefold.trace.service.deliveries(
+    async with _asked(database, school) as (trace, caller):
+        rows = await trace.deliveries(
             caller,
             states=state or ["pending", "leased", "held", "dead"],
             destination=destination,
@@ -57,42 +72,24 @@ async def show_delivery(
 ) -> None:
     """Show one delivery: its attempts, its evidence, the exact bytes."""
     del json
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        show_json(await onefold.trace.service.delivery(caller, id_))
+    async with _asked(database, school) as (trace, caller):
+        show_json(await trace.delivery(caller, id_))
 
 
-@app.command("replay")
-@command
-async def replay(
-    id_: Id, school: School = None, database: DatabaseUrl = None, json: Json = False
-) -> None:
-    """Try a dead delivery again: the same id and the same bytes."""
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        show([await onefold.trace.service.replay(caller, id_)], _COLUMNS, as_json=json)
+def _act(doing: str, told: str) -> None:
+    @command
+    async def act(
+        id_: Id, school: School = None, database: DatabaseUrl = None, json: Json = False
+    ) -> None:
+        async with _asked(database, school) as (trace, caller):
+            show([await getattr(trace, doing)(caller, id_)], _COLUMNS, as_json=json)
+
+    app.command(doing, help=told)(act)
 
 
-@app.command("cancel")
-@command
-async def cancel(
-    id_: Id, school: School = None, database: DatabaseUrl = None, json: Json = False
-) -> None:
-    """Never send what was not sent yet."""
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        show([await onefold.trace.service.cancel(caller, id_)], _COLUMNS, as_json=json)
-
-
-@app.command("release")
-@command
-async def release(
-    id_: Id, school: School = None, database: DatabaseUrl = None, json: Json = False
-) -> None:
-    """Send a waiting or held delivery now; for a tripped one this is your decision."""
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        show([await onefold.trace.service.release(caller, id_)], _COLUMNS, as_json=json)
+_act("replay", "Try a dead delivery again: the same id and the same bytes.")
+_act("cancel", "Never send what was not sent yet.")
+_act("release", "Send a waiting or held delivery now; for a tripped one this is your decision.")
 
 
 @app.command("dry-run")
@@ -106,9 +103,8 @@ async def dry_run(
 ) -> None:
     """Print what a trade would say under a profile, with made-up references; sends nothing."""
     del json
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        print((await onefold.trace.service.dry_run(caller, trade, profile)).decode())
+    async with _asked(database, school) as (trace, caller):
+        print((await trace.dry_run(caller, trade, profile)).decode())
 
 
 @app.command("test")
@@ -121,9 +117,8 @@ async def send_test(
     json: Json = False,
 ) -> None:
     """Print the exact bytes of a marked test, send it, say what was answered; 1 if refused."""
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        told = await onefold.trace.service.send_test(caller, destination, send=send)
+    async with _asked(database, school) as (trace, caller):
+        told = await trace.send_test(caller, destination, send=send)
     if json:
         show_json(told)
     else:
@@ -235,9 +230,8 @@ async def create(
     json: Json = False,
 ) -> None:
     """Create a destination; its configuration is tried before it is kept."""
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        made = await onefold.trace.service.create_destination(
+    async with _asked(database, school) as (trace, caller):
+        made = await trace.create_destination(
             caller,
             name,
             sink,
@@ -257,9 +251,8 @@ async def list_places(
     school: School = None, database: DatabaseUrl = None, json: Json = False
 ) -> None:
     """List destinations: which secrets they have, never what they are."""
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        show(await onefold.trace.service.destinations(caller), _PLACES, as_json=json)
+    async with _asked(database, school) as (trace, caller):
+        show(await trace.destinations(caller), _PLACES, as_json=json)
 
 
 @places.command("change")
@@ -291,9 +284,8 @@ async def change(
     changed = {field: value for field, value in given.items() if value is not None}
     if rate_per_s == 0:
         changed["rate_per_s"] = None
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        made = await onefold.trace.service.change(caller, name, changed)
+    async with _asked(database, school) as (trace, caller):
+        made = await trace.change(caller, name, changed)
     show([made], [*_PLACES, "config"], as_json=json)
 
 
@@ -307,9 +299,8 @@ async def rotate(
     json: Json = False,
 ) -> None:
     """Give a destination other secrets; all that it needs, for the old ones are forgotten."""
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        made = await onefold.trace.service.rotate(caller, name, _hidden(secret))
+    async with _asked(database, school) as (trace, caller):
+        made = await trace.rotate(caller, name, _hidden(secret))
     show([made], _PLACES, as_json=json)
 
 
@@ -318,9 +309,8 @@ def _put(doing: str, key: str, told: str) -> None:
     async def put(
         name: Name, school: School = None, database: DatabaseUrl = None, json: Json = False
     ) -> None:
-        async with opened(database) as onefold:
-            caller = Principal.local(await onefold.directory.find_school(school))
-            count = await getattr(onefold.trace.service, doing)(caller, name)
+        async with _asked(database, school) as (trace, caller):
+            count = await getattr(trace, doing)(caller, name)
         if json:
             show_json({key: count})  # as over HTTP
         else:
@@ -351,9 +341,8 @@ async def subscribe(
 ) -> None:
     """Record a user's consent, from now on."""
     end = None if until is None else _instant(until)
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        made = await onefold.trace.service.subscribe(
+    async with _asked(database, school) as (trace, caller):
+        made = await trace.subscribe(
             caller,
             user,
             destination,
@@ -385,9 +374,8 @@ async def list_subscriptions(
     json: Json = False,
 ) -> None:
     """List consents, the oldest first: by their ids they are withdrawn."""
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        rows = await onefold.trace.service.subscriptions(caller, user)
+    async with _asked(database, school) as (trace, caller):
+        rows = await trace.subscriptions(caller, user)
     show(rows, [*_CONSENTS, "destination", "withdrawn_at"], as_json=json)
 
 
@@ -401,9 +389,8 @@ async def withdraw(
 ) -> None:
     """End a consent: cancel what waits, and list what cannot be recalled."""
     del json
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        show_json(await onefold.trace.service.withdraw(caller, subscription))
+    async with _asked(database, school) as (trace, caller):
+        show_json(await trace.withdraw(caller, subscription))
 
 
 # --- statements --------------------------------------------------------------------------------
@@ -422,38 +409,46 @@ async def import_statement(
     database: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
-    """Import a broker's statement; the same one again changes nothing. Bad lines are named."""
+    """Import a broker's statement; again changes nothing. Bad lines are named: exit code 3."""
+    import sys
+
+    from rich.console import Console
     from rich.progress import Progress
 
     from onefold.apps.cli.statement import read_statement
 
     lines = list(read_statement(statement, user=user, account=account, mode=mode))
     report: dict[str, Any] = {"new": 0, "known": 0, "closed": 0, "refused": []}
-    async with opened(database) as onefold:
-        caller = Principal.local(await onefold.directory.find_school(school))
-        with Progress(disable=json) as progress:
+    async with _asked(database, school) as (trace, caller):
+        # Beside what is told, which may go into a file.
+        bars = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+        with bars as progress:
             bar = progress.add_task("trades", total=len(lines))
             for line in lines:
-                await _import_line(onefold, caller, line, report)
+                await _import_line(trace, caller, line, report)
                 progress.advance(bar)
     if json:
         show_json(report)
-        return
-    counts = ", ".join(f"{report[name]} {name}" for name in ("new", "known", "closed"))
-    print(f"{counts}, {len(report['refused'])} refused")
-    for refused in report["refused"]:
-        print(f"line {refused['line']}: {refused['reason']}")
+    else:
+        counts = ", ".join(f"{report[name]} {name}" for name in ("new", "known", "closed"))
+        print(f"{counts}, {len(report['refused'])} refused")
+        for refused in report["refused"]:
+            print(f"line {refused['line']}: {refused['reason']}")
+    if report["refused"]:
+        raise typer.Exit(_REFUSED)
 
 
-async def _import_line(onefold: Any, caller: Principal, line: Any, report: dict[str, Any]) -> None:
+async def _import_line(
+    trace: "TraceService", caller: Principal, line: Any, report: dict[str, Any]
+) -> None:
     try:
         if line.problem is not None:
             raise line.problem
         try:
-            (new,) = await onefold.trace.service.record_many(caller, [(line.trade_id, line.facts)])
+            (new,) = await trace.record_many(caller, [(line.trade_id, line.facts)])
             report["new" if new else "known"] += 1
         except Conflict:
-            became = await _closed(onefold, caller, line)
+            became = await _closed(trace, caller, line)
             if became is None:
                 raise
             report[became] += 1
@@ -461,15 +456,15 @@ async def _import_line(onefold: Any, caller: Principal, line: Any, report: dict[
         report["refused"].append({"line": line.number, "reason": str(error)})
 
 
-async def _closed(onefold: Any, caller: Principal, line: Any) -> str | None:
+async def _closed(trace: "TraceService", caller: Principal, line: Any) -> str | None:
     """Close the trade that an earlier statement had as open, if this line is its end."""
-    known = await onefold.trace.service.trade(caller, line.trade_id)
+    known = await trace.trade(caller, line.trade_id)
     began = ("instrument", "side", "mode", "entry_time", "entry_price", "user_id", "account_id")
     same = all(line.facts.get(name) == known[name] for name in began)
     if not same or line.facts["status"] != "closed":
         return None
     exit_ = {k: v for k, v in line.facts.items() if k in known and k not in {*began, "status"}}
-    await onefold.trace.service.close(caller, line.trade_id, exit_)
+    await trace.close(caller, line.trade_id, exit_)
     return "closed" if known["status"] == "open" else "known"
 
 

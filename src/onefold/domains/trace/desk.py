@@ -209,7 +209,7 @@ class TraceDesk:
         # Destinations before deliveries, as in `open`: two couriers cannot deadlock.
         places = await store.lock_destinations(tx, {UUID(s.destination) for s, _, _ in results})
         rows = await store.lock_deliveries(tx, [UUID(sending.key) for sending, _, _ in results])
-        verdicts, changes, ended = [], [], []
+        verdicts, mine = [], []
         for sending, outcome, began in results:
             row = rows.get(UUID(sending.key))
             if row is None or (row["state"], row["fence"]) != ("leased", sending.fence):
@@ -220,18 +220,21 @@ class TraceDesk:
             changed = rules.settled(
                 row, outcome, schedule=place["schedule"], now=now, jitter=self._jitter()
             )
-            changed |= _by_destination(place, outcome, changed)
-            changes.append({"id": row["id"], **changed})
-            seconds = (now - began).total_seconds()
-            ended.append(_ending(row, outcome, now, seconds))
-            verdicts.append(_told(row | changed, outcome))
-            told.append((place["name"], row | changed, outcome, seconds))
-            alarms += _alarm(row | changed, place)
+            mine.append((row, changed, outcome, (now - began).total_seconds()))
             noted = places[place["id"]] = await _note(tx, place, row | changed, outcome, now)
             if noted["state"] != place["state"]:
                 alarms.append(
                     f"destination {place['name']} is {noted['state']}: {outcome.reason[:40]}"
                 )
+        changes, ended = [], []
+        for row, settled, outcome, seconds in mine:  # by what all of them say of its destination
+            place = places[row["destination_id"]]
+            changed = settled | _by_destination(place, settled)
+            changes.append({"id": row["id"], **changed})
+            ended.append(_ending(row, outcome, now, seconds))
+            verdicts.append(_told(row | changed, outcome))
+            told.append((place["name"], row | changed, outcome, seconds))
+            alarms += _alarm(row | changed, place)
         await store.change_deliveries(tx, changes)
         await tx.insert_new(attempts, ended)
         return verdicts
@@ -381,7 +384,7 @@ def _ending(row: Row, outcome: Outcome, now: datetime, seconds: float) -> Row:
 _TOLLS = {Toll.PAUSE: "paused", Toll.DISABLE: "disabled"}
 
 
-def _by_destination(place: Row, outcome: Outcome, changed: Row) -> Row:
+def _by_destination(place: Row, changed: Row) -> Row:
     """A retry to a destination that is paused meanwhile is held, and so not tried."""
     if changed["state"] == State.PENDING and place["state"] != "active":
         return {"state": State.HELD.value, "reason": place["state"]}

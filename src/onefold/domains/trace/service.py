@@ -6,8 +6,11 @@ from functools import partial
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+import msgspec
+
 from onefold.core.clock import Clock
 from onefold.core.delivery import SCHEDULES, Fact, State, advance
+from onefold.core.fields import text_flaw
 from onefold.core.ids import derived_id, new_event_id
 from onefold.core.published import PROFILES, encode
 from onefold.domains.directory.rules import Principal, Scope
@@ -22,6 +25,7 @@ from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 
 KIND: Final = "trace:"  # of deadlines, before a destination's id
 _MOST: Final = 1000
+_MOST_BYTES: Final = 16 * 1024  # of a destination's configuration, and of its secrets
 _TAKEN: Final = "is there already: change it, remove it, or choose another name"
 # What a person asked for that cannot be, and what could.
 _DOING: Final = {
@@ -44,6 +48,21 @@ class MakeSink(Protocol):
         ...
 
 
+class Send(Protocol):
+    """Sends a marked test."""
+
+    async def __call__(self, sink: Sink, parcel: Parcel, *, now: datetime) -> Outcome:
+        """What became of it; *sink* is closed."""
+        ...
+
+
+async def _send(sink: Sink, parcel: Parcel, *, now: datetime) -> Outcome:
+    try:
+        return await sink.send(parcel, now=now)
+    finally:
+        await sink.aclose()
+
+
 def kind_of(destination_id: UUID) -> str:
     """The kind of a destination's deadlines."""
     return f"{KIND}{destination_id}"
@@ -58,6 +77,7 @@ class TraceService:
         clock: What time it is.
         random: That many unpredictable bytes, for ids.
         make: Makes sinks.
+        send: Sends one parcel by a sink that was made for it, and closes it.
     """
 
     def __init__(
@@ -67,8 +87,10 @@ class TraceService:
         clock: Clock,
         random: Callable[[int], bytes],
         make: MakeSink,
+        send: Send | None = None,
     ) -> None:
         self._uow, self._clock, self._random, self._make = uow, clock, random, make
+        self._send = send or _send
 
     # --- trades --------------------------------------------------------------------------
 
@@ -353,7 +375,7 @@ class TraceService:
             Conflict: the school has a destination of that name. Nothing was recorded.
         """
         caller.require(Scope.TRACE_MANAGE)
-        rules.name(name, "name")
+        _check_name(name)
         if await self._tried(caller, sink, config or {}, secrets or {}):
             concurrency = 1
         _check_destination(delay_floor_s, schedule, concurrency, rate_per_s)
@@ -396,6 +418,8 @@ class TraceService:
         secrets: Mapping[str, Any],
     ) -> bool:
         """Whether the sink that these make takes one delivery at a time."""
+        _check_size(config, "config")
+        _check_size(secrets, "secrets")
         made = self._make(sink, config, secrets, school=caller.school_id)
         await made.aclose()
         return one_at_a_time(made)
@@ -461,8 +485,7 @@ class TraceService:
 
         async def work(tx: Transaction) -> Row:
             row = await self._destination(tx, caller, named)
-            patch = dict(changed.get("config") or {})
-            merged = {k: v for k, v in (row["config"] | patch).items() if v is not None}
+            merged = _merged(row["config"], changed.get("config") or {})
             made = row | dict(changed) | {"config": merged}
             _check_destination(*(made[name] for name in _CHANGEABLE[1:]))
             if await self._tried(caller, row["sink"], merged, row["secrets"]):
@@ -531,11 +554,8 @@ class TraceService:
         if not send:
             return {"id": id_, "body": body.decode()}
         sink = self._make(row["sink"], row["config"], row["secrets"], school=caller.school_id)
-        try:
-            parcel = Parcel(message_id=id_, body=body, occurred_at=now, attempt=1)
-            outcome = await sink.send(parcel, now=now)
-        finally:
-            await sink.aclose()
+        parcel = Parcel(message_id=id_, body=body, occurred_at=now, attempt=1)
+        outcome = await self._send(sink, parcel, now=now)
         return {"id": id_, "body": body.decode()} | _shown_outcome(outcome)
 
     # --- subscriptions -------------------------------------------------------------------
@@ -633,6 +653,8 @@ class TraceService:
     async def subscriptions(self, caller: Principal, user_id: str | None = None) -> Sequence[Row]:
         """The school's subscriptions, or one user's."""
         caller.require(Scope.TRACE_READ)
+        if user_id is not None:
+            rules.name(user_id, "user_id")
         async with self._uow.read() as tx:
             found = await store.subscriptions_of(tx, caller.school_id, user_id)
             places = await store.destinations_of(tx, {row["destination_id"] for row in found})
@@ -795,13 +817,12 @@ class TraceService:
         """For each user's account and day of exit (UTC): closed, delivered, pending, dead, held."""
         caller.require(Scope.TRACE_READ)
         async with self._uow.read() as tx:
-            rows = await store.coverage(
+            return await store.coverage(
                 tx,
                 caller.school_id,
                 since=rules.instant(since, "since") or since,
                 until=rules.instant(until, "until") or until,
             )
-        return _covered(rows)
 
     async def kinds(self) -> Sequence[str]:
         """The kinds of every destination's deadlines."""
@@ -972,6 +993,8 @@ def _named(named: str) -> str | UUID:
     try:
         return UUID(named)
     except ValueError:
+        if text_flaw(named):  # no store could look for it
+            raise NotFound("destination", ascii(named)) from None
         return named
 
 
@@ -981,6 +1004,35 @@ def _by_school(rows: Sequence[Row]) -> list[list[Row]]:
     for row in rows:
         found.setdefault(row["school_id"], {})[row["trade_id"]] = row
     return [list(of_school.values()) for of_school in found.values()]
+
+
+def _merged(there: Any, patch: Any) -> Any:
+    """*there* as the merge patch says (RFC 7396, section 2): None takes out, at any depth."""
+    if not isinstance(patch, Mapping):
+        return patch
+    kept = dict(there) if isinstance(there, Mapping) else {}
+    made = kept | {key: _merged(kept.get(key), value) for key, value in patch.items()}
+    return {key: value for key, value in made.items() if value is not None}
+
+
+def _check_name(name: str) -> None:
+    """What a log, a label and a table can show, and what is not taken for an id."""
+    rules.name(name, "name")
+    if not name.isprintable():
+        raise rules.wrong("name", "not_printable", "holds a character that cannot be shown")
+    if isinstance(_named(name), UUID):
+        raise rules.wrong("name", "uuid", "would be taken for an id: choose another")
+
+
+def _check_size(given: Mapping[str, Any], field: str) -> None:
+    try:
+        body = msgspec.json.encode(given)
+    except (TypeError, ValueError, RecursionError):
+        raise rules.wrong(field, "not_json", "expected a JSON object in Unicode") from None
+    if len(body) > _MOST_BYTES:  # couriers read it again and again
+        raise rules.wrong(field, "too_large", f"expected at most {_MOST_BYTES} bytes of JSON")
+    if b"\\u0000" in body:
+        raise rules.wrong(field, "nul_character", "holds the character U+0000")
 
 
 def _check_destination(
@@ -1048,21 +1100,3 @@ def _shown(row: Row) -> Row:
         if shown.get(name) is not None:
             shown[name] = f"{shown[name]:f}"
     return shown
-
-
-def _covered(rows: Sequence[Row]) -> list[Row]:
-    days: dict[tuple[str, str, str], dict[UUID, list[str]]] = {}
-    for row in rows:
-        day = row["exit_time"].date().isoformat()
-        key = (row["user_id"], row["account_id"], day)
-        found = days.setdefault(key, {}).setdefault(row["trade_id"], [])
-        if row["state"] is not None:
-            found.append("pending" if row["state"] == "leased" else row["state"])
-    return [
-        {"user_id": user, "account_id": account, "day": day, "closed": len(of_day)}
-        | {
-            state: sum(found.count(state) for found in of_day.values())
-            for state in ("delivered", "pending", "dead", "held", "cancelled")
-        }
-        for (user, account, day), of_day in sorted(days.items())
-    ]

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
     Select,
     Uuid,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    type_coerce,
     update,
 )
 
@@ -162,9 +164,15 @@ async def destinations_of(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, 
 
 
 async def lock_destinations(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, Row]:
-    """These destinations by id, held until the commit, taken in the order of their ids."""
+    """
+    These destinations by id, held until the commit, taken in the order of their ids.
+
+    Against each other and against changes, and not against a close, whose deliveries refer to
+    them: it would wait for every round of the couriers, and they for it.
+    """
     query = select(destinations).where(destinations.c.id.in_(ids)).order_by(destinations.c.id)
-    return {row["id"]: row for row in rows_of(await tx.execute(query.with_for_update()))}
+    held = query.with_for_update(key_share=True)
+    return {row["id"]: row for row in rows_of(await tx.execute(held))}
 
 
 async def count_busy(tx: Transaction, destination_id: UUID, now: datetime) -> int:
@@ -511,11 +519,13 @@ async def forgotten(tx: Transaction, *, before: datetime, limit: int) -> Sequenc
         and_(deliveries.c.state == "pending", deliveries.c.next_at < before),
         and_(deliveries.c.state == "leased", deliveries.c.leased_until < before),
     )
-    # Those of a destination that fails and rests are late, and not forgotten.
+    # Those of a destination that fails and rests are late, and not forgotten; but where it has
+    # rested long ago and was not tried since, there is nothing left that would try it.
+    rested = or_(destinations.c.rest_until.is_(None), destinations.c.rest_until < before)
     well = and_(
         destinations.c.id == deliveries.c.destination_id,
         destinations.c.state == "active",
-        destinations.c.failures == 0,
+        rested,
     )
     columns = ("id", "school_id", "destination_id", "next_at")
     query = select(*(deliveries.c[name] for name in columns))
@@ -527,15 +537,16 @@ async def forgotten(tx: Transaction, *, before: datetime, limit: int) -> Sequenc
 async def coverage(
     tx: Transaction, school_id: UUID, *, since: datetime, until: datetime
 ) -> Sequence[Row]:
-    """Each trade closed in the span with its deliveries' states: what a report is made of."""
-    query = (
+    """
+    By account and day of exit (UTC): trades closed in the span, and deliveries by state.
+
+    A row of the answer for each account and day, however many trades there were.
+    """
+    day = _utc_day(tx, revisions.c.exit_time)
+    closed = (
         select(
-            trades.c.user_id,
-            trades.c.account_id,
-            revisions.c.trade_id,
-            revisions.c.exit_time,
-            deliveries.c.state,
-            deliveries.c.destination_id,
+            *(trades.c.user_id, trades.c.account_id, trades.c.id, deliveries.c.state),
+            day.label("day"),
         )
         .join(trades, _PRESENT)
         .outerjoin(
@@ -552,30 +563,55 @@ async def coverage(
             revisions.c.exit_time >= since,
             revisions.c.exit_time < until,
         )
-        .order_by(revisions.c.exit_time)
+        .subquery()
     )
-    return rows_of(await tx.execute(query))
+    kept = (closed.c.user_id, closed.c.account_id, closed.c.day)
+    query = select(
+        *kept,
+        func.count(closed.c.id.distinct()).label("closed"),
+        *(_count(closed.c.state, *states).label(name) for name, states in _COVERED.items()),
+    )
+    return rows_of(await tx.execute(query.group_by(*kept).order_by(*kept)))
+
+
+_COVERED = {
+    "delivered": ("delivered",),
+    "pending": ("pending", "leased"),
+    "dead": ("dead",),
+    "held": ("held",),
+    "cancelled": ("cancelled",),
+}
+
+
+def _count(state: ColumnElement[Any], *of: str) -> ColumnElement[Any]:
+    return func.sum(case((state.in_(of), 1), else_=0))
+
+
+def _utc_day(tx: Transaction, at: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The day of an instant as text; see `ports.tables.Instant` for what is stored."""
+    if tx.features.name == "postgresql":
+        return func.to_char(func.timezone("UTC", at), "YYYY-MM-DD")
+    return func.date(type_coerce(at, BigInteger) // 1_000_000, "unixepoch")
 
 
 async def gauges(tx: Transaction) -> Sequence[Row]:
     """How many deliveries are pending, dead and held at each destination, and the oldest."""
-
-    def count(*states: str) -> Any:
-        return func.sum(case((deliveries.c.state.in_(states), 1), else_=0))
-
+    state = deliveries.c.state
     oldest = func.min(
         case((deliveries.c.state.in_(("pending", "leased")), deliveries.c.first_due_at))
     )
     query = (
         select(
             destinations.c.name,
-            count("pending", "leased").label("pending"),
-            count("dead").label("dead"),
-            count("held").label("held"),
+            *(_count(state, *_COVERED[of]).label(of) for of in ("pending", "dead", "held")),
             oldest.label("oldest"),
         )
         .join(destinations, destinations.c.id == deliveries.c.destination_id)
-        .where(deliveries.c.state.in_(("pending", "leased", "dead", "held")))
+        .where(
+            deliveries.c.state.in_(("pending", "leased", "dead", "held")),
+            # What a removed one has left waits for nobody, and its series would never end.
+            destinations.c.state != "removed",
+        )
         .group_by(destinations.c.name)
     )
     return rows_of(await tx.execute(query))

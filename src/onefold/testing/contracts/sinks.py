@@ -24,7 +24,7 @@ __all__ = ["Arrival", "Receiver", "SinkContract", "SinkFeatures", "Trouble", "pa
 NOON: Final = datetime(2026, 1, 15, 14, tzinfo=UTC)
 SAID: Final = "text of the receiver 4711"  # what it says in its answers, and nobody may repeat
 HIDDEN: Final = "hunter2-of-a-wrong-configuration"
-_CODE: Final = re.compile(r"[a-z0-9_]{1,64}")
+_CODE: Final = re.compile(r"[a-z0-9_]{1,40}")  # as `Outcome` says
 _LAST_STEP: Final = 1000
 
 

@@ -13,9 +13,12 @@ if ARGV[2] == '0' then return found end
 for set = 1, 2 do
     local some = redis.call('ZRANGEBYSCORE', KEYS[set], '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])
     for i = 1, #some, 2 do
-        found[#found + 1] = some[i]
-        found[#found + 1] = some[i + 1]
-        found[#found + 1] = redis.call('HGET', KEYS[3], some[i])
+        local body = redis.call('HGET', KEYS[3], some[i])
+        if body then
+            found[#found + 1] = some[i]
+            found[#found + 1] = some[i + 1]
+            found[#found + 1] = body
+        end
     end
 end
 return found
