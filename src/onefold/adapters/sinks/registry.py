@@ -1,7 +1,8 @@
 """Which kinds of sink there are: entry points of the group `onefold.sinks`. None is named here."""
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,12 @@ GROUP = "onefold.sinks"
 
 def kinds() -> list[str]:
     """The names of the installed kinds."""
-    return sorted(entry_points(group=GROUP).names)
+    return sorted(_installed().names)
+
+
+@cache
+def _installed() -> EntryPoints:
+    return entry_points(group=GROUP)  # reads the metadata of every package there is
 
 
 def make(
@@ -40,8 +46,7 @@ def make(
     Raises:
         InvalidInput: there is no such kind here, or they make none.
     """
-    found = entry_points(group=GROUP, name=kind)
-    for one in found:
+    for one in _installed().select(name=kind):
         try:
             factory = cast("SinkFactory", one.load())
         except ImportError as error:
