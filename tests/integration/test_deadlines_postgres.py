@@ -156,7 +156,7 @@ async def test_a_call_goes_on_where_the_pooled_connections_have_died(
 ) -> None:
     """Nothing was said on them: on a fresh one."""
     deadlines = SqlDeadlines(uow)
-    await deadlines.arm(_some(2))
+    await asyncio.gather(*(deadlines.arm(_some(2)) for _ in range(3)))
     admin = await asyncpg.connect(postgres_url)
     try:
         killed = await admin.fetch(
@@ -165,7 +165,7 @@ async def test_a_call_goes_on_where_the_pooled_connections_have_died(
         )
     finally:
         await admin.close()
-    assert killed
+    assert len(killed) == 3
 
     assert len(await deadlines.claim("job", now=NOW, lease=MINUTE, limit=9)) == 2
 

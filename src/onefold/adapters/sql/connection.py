@@ -120,20 +120,23 @@ class Database:
         async with self._lend(self.writer) as connection:
             try:
                 with at_the_border():
-                    await self._revive(connection)
-                    return await driver_of(connection).fetch(statement, *values)  # type: ignore[no-any-return]
+                    driver = await self._living(connection)
+                    return await driver.fetch(statement, *values)  # type: ignore[no-any-return]
             except BaseException:
                 # Nothing is left to be rolled back; whether the connection is alive is asked.
                 await to_the_end(self._roll_back(connection))
                 raise
 
-    async def _revive(self, connection: AsyncConnection) -> None:
-        """Replace a pooled connection that is known to have died: nothing was said on it."""
+    async def _living(self, connection: AsyncConnection) -> Any:
+        """Its driver; a pooled one that is known to have died is replaced: nothing was said."""
         if not connection.in_transaction():
             connection.sync_connection.begin()  # type: ignore[union-attr]  # nothing is sent
-        pooled = await connection.get_raw_connection()
-        if pooled.driver_connection.is_closed():  # type: ignore[union-attr]
+        for _ in range(connection.engine.pool.size()):  # type: ignore[attr-defined]
+            pooled = connection.sync_connection.connection  # type: ignore[union-attr]
+            if not pooled.driver_connection.is_closed():  # type: ignore[union-attr]
+                break
             await _reconnect(connection)
+        return driver_of(connection)
 
     async def _roll_back(self, connection: AsyncConnection) -> None:
         """Roll back; a connection that cannot do that is thrown away, which rolls back too."""
