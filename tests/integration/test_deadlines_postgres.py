@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
-from typing import Any
+from contextlib import suppress
+from datetime import timedelta, timezone
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -12,6 +13,7 @@ from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.sql.dialects import deadlines_postgres as postgres
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.errors import ConstraintViolated, IllegalTransition
 from onefold.ports.deadlines import Deadline
 from onefold.testing.clock import ManualClock
 
@@ -30,11 +32,18 @@ def _some(count: int, kind: str = "job") -> list[Deadline]:
     return [Deadline(kind=kind, key=f"{n:05}", due_at=NOW, payload={"n": n}) for n in range(count)]
 
 
-async def _plan(uow: SqlUnitOfWork, statement: Any, **values: Any) -> str:
-    explained = text(f"EXPLAIN {statement.text}").bindparams(*statement._bindparams.values())
+async def _plan(uow: SqlUnitOfWork, statement: str, values: str, *types: str) -> str:
+    """As a prepared statement is planned when its values are not looked at any more."""
     async with uow.begin() as tx:
-        rows = await tx.execute(explained.bindparams(**values))
-        return "\n".join(line for (line,) in rows.all())
+        await tx.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
+        await tx.execute(text(f"PREPARE asked ({', '.join(types)}) AS {_quoted(statement)}"))
+        rows = (await tx.execute(text(f"EXPLAIN EXECUTE asked ({_quoted(values)})"))).all()
+        await tx.execute(text("DEALLOCATE asked"))
+        return "\n".join(line for (line,) in rows)
+
+
+def _quoted(sql: str) -> str:
+    return sql.replace(":", "\\:")
 
 
 @pytest.mark.timeout(60)
@@ -43,15 +52,15 @@ async def test_no_call_reads_the_table_as_a_whole(uow: SqlUnitOfWork) -> None:
     deadlines = SqlDeadlines(uow)
     for start in range(0, 10_000, 500):
         await deadlines.arm(_some(10_000)[start : start + 500])
-    keys = [f"{n:05}" for n in range(500)]
-    claim = {"kind": "job", "now": NOW, "until": NOW + MINUTE, "most": 500, "least": 1}
-    settle: dict[str, Any] = {"kinds": ["job"] * 500, "keys": keys, "fences": [0] * 500}
+    claim = "'job', now(), now() + interval '1 minute', 500, 1"
+    settle = f"'{postgres.settled(_some(500))}'"
     for analysed in (False, True):
         if analysed:
             async with uow.begin() as tx:
                 await tx.execute(text("ANALYZE onefold_deadlines"))
-        taken = await _plan(uow, postgres.CLAIM.element, **claim)
-        ended = await _plan(uow, postgres.COMPLETE, **settle)
+        kinds = "text", "timestamptz", "timestamptz", "bigint", "bigint"
+        taken = await _plan(uow, postgres.CLAIM, claim, *kinds)
+        ended = await _plan(uow, postgres.COMPLETE, settle, "text")
 
         for plan in (taken, ended):
             assert "Seq Scan" not in plan, plan
@@ -105,3 +114,74 @@ async def test_one_given_twice_is_settled_once_and_told_twice(uow: SqlUnitOfWork
 
     assert await deadlines.complete([one, one]) == [True, True]
     assert await deadlines.complete([other, one]) == [True, False]
+
+
+async def test_an_instant_is_exact_whatever_its_offset(uow: SqlUnitOfWork) -> None:
+    """Some zones are off by seconds, and their JSON would say minutes."""
+    deadlines = SqlDeadlines(uow)
+    odd = timezone(timedelta(hours=-4, minutes=-56, seconds=-2))  # New York before 1883
+    at = NOW.replace(microsecond=123_457)
+    await deadlines.arm([Deadline(kind="job", key="x", due_at=at.astimezone(odd), payload={})])
+
+    assert await deadlines.next_due(["job"]) == {"job": at}
+    (one,) = await deadlines.claim("job", now=at, lease=MINUTE, limit=1)
+    assert await deadlines.postpone([(one, (at + MINUTE).astimezone(odd))]) == [True]
+    assert await deadlines.next_due(["job"]) == {"job": at + MINUTE}
+
+
+async def test_what_is_no_json_is_refused(uow: SqlUnitOfWork) -> None:
+    """As in a transaction; nothing of the call is armed."""
+    deadlines = SqlDeadlines(uow)
+    wrong = Deadline(kind="job", key="y", due_at=NOW, payload={"n": object()})
+    with pytest.raises(ConstraintViolated):
+        await deadlines.arm([*_some(1), wrong])
+    with pytest.raises(ConstraintViolated):
+        await deadlines.arm([Deadline(kind="job", key="y", due_at=NOW, payload={"n": "\0"})])
+
+    assert await deadlines.next_due(["job"]) == {}
+
+
+async def test_no_call_slips_past_the_transaction_of_its_task(uow: SqlUnitOfWork) -> None:
+    """It would be committed though the transaction around it is rolled back."""
+    deadlines = SqlDeadlines(uow)
+    async with uow.begin():
+        with pytest.raises(IllegalTransition):
+            await deadlines.arm(_some(1))
+
+    assert await deadlines.next_due(["job"]) == {}
+
+
+async def test_a_call_goes_on_where_the_pooled_connections_have_died(
+    uow: SqlUnitOfWork, postgres_url: str
+) -> None:
+    """Nothing was said on them: on a fresh one."""
+    deadlines = SqlDeadlines(uow)
+    await asyncio.gather(*(deadlines.arm(_some(2)) for _ in range(3)))
+    admin = await asyncpg.connect(postgres_url)
+    try:
+        killed = await admin.fetch(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'onefold'"
+        )
+    finally:
+        await admin.close()
+    assert len(killed) == 3
+
+    assert len(await deadlines.claim("job", now=NOW, lease=MINUTE, limit=9)) == 2
+
+
+async def test_a_call_that_is_cancelled_leaves_its_connection_usable(uow: SqlUnitOfWork) -> None:
+    """Whichever await it hits; what it was about is armed as a whole, or not at all."""
+    deadlines = SqlDeadlines(uow)
+    for turns in range(12):
+        call = asyncio.create_task(deadlines.arm(_some(2, kind=f"k{turns:02}")))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        with suppress(asyncio.CancelledError):
+            await call
+        found = await deadlines.due(f"k{turns:02}", now=NOW, limit=9)
+        assert len(found) in {0, 2}, found
+
+    await asyncio.gather(*(deadlines.arm(_some(1, kind=f"z{n}")) for n in range(20)))
+    assert len(await deadlines.next_due([f"z{n}" for n in range(20)])) == 20

@@ -14,10 +14,12 @@ from sqlalchemy import event, insert, select
 from tests.support import turn_of_the_loop
 
 from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.adapters.sql.migrate import migrate, require_current
 from onefold.adapters.sql.schema import health, inbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.errors import SchemaOutdated
+from onefold.ports.deadlines import Deadline
 from onefold.ports.unit_of_work import Transaction
 from onefold.testing.clock import ManualClock
 
@@ -167,6 +169,24 @@ async def test_a_write_cancelled_at_any_await_is_whole_or_nothing(
             break
 
     assert step > 3
+
+
+async def test_a_call_of_the_deadlines_cancelled_at_any_await_is_whole_or_nothing(
+    database: Database,
+) -> None:
+    """Where it is one statement, and a transaction by itself, as where it is several."""
+    deadlines = SqlDeadlines(SqlUnitOfWork(database))
+    for step in count():
+        kind = f"step {step}"
+        two = [Deadline(kind=kind, key=key, due_at=NOW, payload={}) for key in "ab"]
+        finished, awaits = await _run(deadlines.arm(two), {step: 0})
+        await _settled(database)
+        armed = len(await deadlines.due(kind, now=NOW, limit=9))
+        assert armed in ({2} if finished else {0, 2}), (step, finished)
+        if awaits <= step:
+            break
+
+    assert step > 0
 
 
 async def test_reads_cancelled_at_any_await_lose_no_connection(database: Database) -> None:

@@ -124,7 +124,7 @@ async def test_a_withdrawal_reads_its_own_deliveries_alone(world: World) -> None
     assert len(looked) == 2
     for statement, values in looked:
         assert "trace_deliveries.body," not in statement
-        assert "ix_trace_deliveries_school_id_subscription_id" in await plan_of(
+        assert "ix_trace_deliveries_subscription_id_school_id" in await plan_of(
             world, statement, values
         )
 

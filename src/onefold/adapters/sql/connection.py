@@ -1,7 +1,7 @@
 """Opens the database that a URL names, and lends its connections, one transaction each."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -106,11 +106,37 @@ class Database:
                 if not may_have_died or verdict(error) is not StoreUnavailable:
                     raise
                 may_have_died -= 1
-                await connection.invalidate()
-                await connection.rollback()  # SQLAlchemy's own: no statement reaches a server
-                await connection.begin()  # connects
+                await _reconnect(connection)
             else:
                 return driver
+
+    async def fetch(self, statement: str, *values: Any) -> Sequence[Any]:
+        """
+        The rows of a statement that is a transaction by itself (PostgreSQL). One round trip.
+
+        Raises:
+            StoreUnavailable: it may have been carried out, and its answer lost.
+        """
+        async with self._lend(self.writer) as connection:
+            try:
+                with at_the_border():
+                    driver = await self._living(connection)
+                    return await driver.fetch(statement, *values)  # type: ignore[no-any-return]
+            except BaseException:
+                # Nothing is left to be rolled back; whether the connection is alive is asked.
+                await to_the_end(self._roll_back(connection))
+                raise
+
+    async def _living(self, connection: AsyncConnection) -> Any:
+        """Its driver; a pooled one that is known to have died is replaced: nothing was said."""
+        if not connection.in_transaction():
+            connection.sync_connection.begin()  # type: ignore[union-attr]  # nothing is sent
+        for _ in range(connection.engine.pool.size()):  # type: ignore[attr-defined]
+            pooled = connection.sync_connection.connection  # type: ignore[union-attr]
+            if not pooled.driver_connection.is_closed():  # type: ignore[union-attr]
+                break
+            await _reconnect(connection)
+        return driver_of(connection)
 
     async def _roll_back(self, connection: AsyncConnection) -> None:
         """Roll back; a connection that cannot do that is thrown away, which rolls back too."""
@@ -241,6 +267,12 @@ def _count_open(engine: AsyncEngine) -> Callable[[], int]:
     event.listen(engine.sync_engine, "connect", count(1))
     event.listen(engine.sync_engine, "close", count(-1))
     return lambda: number
+
+
+async def _reconnect(connection: AsyncConnection) -> None:
+    await connection.invalidate()
+    await connection.rollback()  # SQLAlchemy's own: no statement reaches a server
+    await connection.begin()  # connects
 
 
 def _insist_on(connection: AsyncConnection) -> None:

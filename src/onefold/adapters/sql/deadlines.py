@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import (
     Select,
-    TextClause,
     and_,
     bindparam,
     case,
@@ -26,10 +25,11 @@ from sqlalchemy import (
 )
 
 from onefold.adapters.sql.dialects import deadlines_postgres as postgres
+from onefold.adapters.sql.errors import at_the_border
 from onefold.adapters.sql.schema import deadlines
 from onefold.ports.deadlines import Deadline
 from onefold.ports.tables import rows_of
-from onefold.ports.unit_of_work import Transaction, UnitOfWork
+from onefold.ports.unit_of_work import Transaction, UnitOfWork, check_deadlines
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -41,9 +41,10 @@ class SqlDeadlines:
 
     def __init__(self, uow: UnitOfWork) -> None:
         self._uow = uow
-        # Whether a whole call is one statement: SQLite, where a statement goes nowhere,
-        # cannot return what a row was before its update.
-        self._whole = uow.features.name == "postgresql"
+        # Where a whole call is one statement, it is a transaction by itself. SQLite, where a
+        # statement goes nowhere, cannot return what a row was before its update.
+        whole = uow.features.name == "postgresql"
+        self._fetch = uow.fetch if whole else None  # type: ignore[attr-defined]  # SqlUnitOfWork's
 
     async def due(self, kind: str, *, now: datetime, limit: int) -> Sequence[Deadline]:
         async with self._uow.read() as tx:
@@ -51,14 +52,22 @@ class SqlDeadlines:
             return [Deadline(**row) for row in found.mappings()]
 
     async def arm(self, deadlines: Sequence[Deadline]) -> None:
+        if self._fetch:
+            some = check_deadlines(deadlines)
+            with at_the_border():  # what is no JSON
+                document = postgres.armed(some)
+            await self._fetch(postgres.ARM, document)
+            return
         async with self._uow.begin() as tx:
             await tx.schedule_many(deadlines)
 
     async def claim(
         self, kind: str, *, now: datetime, lease: timedelta, limit: int
     ) -> Sequence[Deadline]:
-        if self._whole:
-            return await self._claim_whole(kind, now, lease, limit)
+        if self._fetch:
+            floor = (now - _EPOCH) // _MICROSECOND
+            how = kind, now, now + lease, limit, floor
+            return postgres.read(kind, await self._fetch(postgres.CLAIM, *how))
         query = _ripe(kind, now, limit).with_for_update(skip_locked=True)
         async with self._uow.begin() as tx:
             found = rows_of(await tx.execute(query))
@@ -70,8 +79,9 @@ class SqlDeadlines:
     async def complete(self, claimed: Sequence[Deadline]) -> Sequence[bool]:
         if not claimed:
             return []
-        if self._whole:
-            return await self._settle_whole(postgres.COMPLETE, claimed)
+        if self._fetch:
+            lost = await self._fetch(postgres.COMPLETE, postgres.settled(claimed))
+            return _without(lost, claimed)
         async with self._uow.begin() as tx:
             held = await _held(tx, claimed)
             ours = [(d.kind, d.key) for d in claimed if (d.kind, d.key, d.fence) in held]
@@ -83,11 +93,9 @@ class SqlDeadlines:
     async def postpone(self, claimed: Sequence[tuple[Deadline, datetime]]) -> Sequence[bool]:
         if not claimed:
             return []
-        if self._whole:
-            instants = [at for _, at in claimed]
-            return await self._settle_whole(
-                postgres.POSTPONE, [one for one, _ in claimed], instants=instants
-            )
+        if self._fetch:
+            lost = await self._fetch(postgres.POSTPONE, postgres.postponed(claimed))
+            return _without(lost, [one for one, _ in claimed])
         async with self._uow.begin() as tx:
             held = await _held(tx, [one for one, _ in claimed])
             moved = [
@@ -99,34 +107,6 @@ class SqlDeadlines:
                 await tx.execute(_MOVE, moved)
         return [(d.kind, d.key, d.fence) in held for d, _ in claimed]
 
-    async def _claim_whole(
-        self, kind: str, now: datetime, lease: timedelta, limit: int
-    ) -> Sequence[Deadline]:
-        floor = (now - _EPOCH) // _MICROSECOND
-        how = {"kind": kind, "now": now, "until": now + lease, "most": limit, "least": floor}
-        async with self._uow.begin() as tx:
-            found = (await tx.execute(postgres.CLAIM.bindparams(**how))).all()
-        claimed = [
-            Deadline(
-                kind=kind, key=row.key, due_at=row.due_at, payload=row.payload, fence=row.fence
-            )
-            for row in found
-        ]
-        return sorted(claimed, key=lambda one: (one.due_at, one.key))
-
-    async def _settle_whole(
-        self, statement: TextClause, claimed: Sequence[Deadline], **more: Sequence[datetime]
-    ) -> Sequence[bool]:
-        how = statement.bindparams(
-            kinds=[one.kind for one in claimed],
-            keys=[one.key for one in claimed],
-            fences=[one.fence for one in claimed],
-            **more,
-        )
-        async with self._uow.begin() as tx:
-            lost = {number for (number,) in (await tx.execute(how)).all()}
-        return [number not in lost for number in range(1, len(claimed) + 1)]
-
     async def next_due(self, kinds: Collection[str]) -> Mapping[str, datetime]:
         found: dict[str, datetime] = {}
         asked = sorted(kinds)
@@ -136,6 +116,14 @@ class SqlDeadlines:
                 rows = (await tx.execute(some)).all()
                 found |= {row.kind: row.at for row in rows if row.at is not None}
         return found
+
+
+def _without(lost: Sequence[Any], claimed: Sequence[Deadline]) -> Sequence[bool]:
+    """For each whether its claim counted."""
+    if not lost:
+        return [True] * len(claimed)
+    gone = {tuple(row) for row in lost}
+    return [(one.kind, one.key, one.fence) not in gone for one in claimed]
 
 
 def _key(deadline: Deadline) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.errors import at_the_border, at_the_commit
-from onefold.adapters.sql.schema import deadlines, inbox, outbox
+from onefold.adapters.sql.schema import inbox, outbox
 from onefold.adapters.sql.updates import plain_update
 from onefold.adapters.tasks import OnePerTask
 from onefold.core.envelope import Event
@@ -31,7 +31,6 @@ from onefold.ports.unit_of_work import (
     InboxClaim,
     Transaction,
     check_claims,
-    check_deadline,
     check_deadlines,
     judge_claims,
 )
@@ -121,33 +120,17 @@ class SqlTransaction:
     async def schedule(
         self, kind: str, key: str, *, due_at: datetime, payload: Mapping[str, Any]
     ) -> None:
-        check_deadline(kind, key, due_at=due_at)
-        row = {"kind": kind, "key": key, "due_at": due_at, "payload": dict(payload)}
-        await self.execute(self._arming().values(**row))
+        one = Deadline(kind=kind, key=key, due_at=due_at, payload=payload)
+        await self._arm([one])
 
     async def schedule_many(self, many: Sequence[Deadline]) -> None:
-        some = check_deadlines(many)
-        if not some:
-            return
-        with self._call(writes=True):
-            whole = self._dialect.arm_many(some)
-        if whole is not None:
-            await self.execute(whole)
-            return
-        rows = [
-            {"kind": one.kind, "key": one.key, "due_at": one.due_at, "payload": dict(one.payload)}
-            for one in some
-        ]
-        await self.execute(self._arming(), rows)
+        await self._arm(many)
 
-    def _arming(self) -> Any:
-        armed = self._dialect.insert(deadlines)
-        moved = {
-            "due_at": armed.excluded.due_at,
-            "payload": armed.excluded.payload,
-            "fence": deadlines.c.fence + 1,  # ends the lease of who has claimed it
-        }
-        return armed.on_conflict_do_update(index_elements=["kind", "key"], set_=moved)
+    async def _arm(self, many: Sequence[Deadline]) -> None:
+        some = check_deadlines(many)
+        with self._call(writes=True):
+            if some:
+                await self._dialect.arm_many(self._connection, some)
 
     def _call(self, *, writes: bool) -> "_Call":
         if self._state not in {"open", "read-only"}:
@@ -230,6 +213,11 @@ class SqlUnitOfWork:
             ) as connection:
                 with SqlTransaction(connection, database, writes=False) as tx:
                     yield tx
+
+    async def fetch(self, statement: str, *values: Any) -> Sequence[Any]:
+        """One of our own statements, and a transaction by itself; see `Database.fetch`."""
+        with self._one.entered():
+            return await self._database.fetch(statement, *values)
 
     async def aclose(self) -> None:
         await self._database.aclose()

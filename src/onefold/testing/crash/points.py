@@ -183,6 +183,10 @@ class MortalUnitOfWork:
         await reaper.pass_by(f"{name}.commit:after")
         reaper.lose(f"{name}.commit:unknown", error=CommitUnknown("its answer was lost"))
 
+    async def fetch(self, *said: Any) -> Any:
+        """A statement that is a transaction by itself, where the inner one has such."""
+        return await Mortal(self._inner, self._reaper, "statement").fetch(*said)
+
 
 class _MortalTransaction(Mortal):
     """Passes `records` of the memory adapter through, which a handler's effect needs."""

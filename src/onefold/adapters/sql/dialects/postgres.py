@@ -5,12 +5,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import URL, Index, PrimaryKeyConstraint, Table, TextClause, UniqueConstraint
-from sqlalchemy.dialects.postgresql import JSONB, asyncpg, insert
+from sqlalchemy import URL, Index, PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB, asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeDecorator
 
-from onefold.adapters.sql.dialects.deadlines_postgres import ARM
+from onefold.adapters.sql.dialects.deadlines_postgres import ARM, armed
 from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.adapters.sql.updates import PlainUpdate
@@ -27,7 +27,6 @@ __all__ = [
     "GIVES_BACK_AT_ONCE",
     "arm_many",
     "engines",
-    "insert",
     "insert_new",
     "insert_rows",
     "say",
@@ -295,11 +294,6 @@ def _array(table: Table, name: str, rows: Sequence[Mapping[str, Any]]) -> list[A
     return values
 
 
-def arm_many(deadlines: Sequence[Deadline]) -> TextClause | None:
-    """`Transaction.schedule_many`, all of other keys and in order, as one statement."""
-    return ARM.bindparams(
-        kinds=[one.kind for one in deadlines],
-        keys=[one.key for one in deadlines],
-        instants=[one.due_at for one in deadlines],
-        payloads=[dump_json(dict(one.payload)) for one in deadlines],
-    )
+async def arm_many(connection: AsyncConnection, deadlines: Sequence[Deadline]) -> None:
+    """`Transaction.schedule_many`, all of other keys, in one statement."""
+    await driver_of(connection).fetch(ARM, armed(deadlines))

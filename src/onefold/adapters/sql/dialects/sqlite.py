@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import URL, Table, event
 from sqlalchemy.dialects import sqlite as sqlite_dialect
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from onefold.adapters.sql import schema
 from onefold.adapters.sql.driver import driver_of
 from onefold.adapters.sql.json import dump_json, load_json
 from onefold.adapters.sql.schema import inbox
@@ -30,7 +30,6 @@ __all__ = [
     "GIVES_BACK_AT_ONCE",
     "arm_many",
     "engines",
-    "insert",
     "insert_new",
     "insert_rows",
     "say",
@@ -231,6 +230,21 @@ def _read(type_: Any) -> Any:
     return type_.dialect_impl(_DIALECT).result_processor(_DIALECT, None)
 
 
-def arm_many(deadlines: Sequence[Deadline]) -> None:
-    """Nothing is gained by one statement: a statement goes nowhere here."""
-    del deadlines
+_ARM = """
+INSERT INTO onefold_deadlines (kind, key, due_at, payload) VALUES (?, ?, ?, ?)
+ON CONFLICT (kind, key) DO UPDATE
+SET due_at = excluded.due_at, payload = excluded.payload, fence = fence + 1
+"""
+
+
+async def arm_many(connection: AsyncConnection, deadlines: Sequence[Deadline]) -> None:
+    """
+    `Transaction.schedule_many`, all of other keys.
+
+    By the driver: SQLAlchemy closes the connection of an executemany that is cancelled, whose
+    cursor keeps SQLite's lock until it is collected (test_cancellation.py).
+    """
+    instant = _bind(schema.deadlines.c.due_at.type)
+    rows = [(d.kind, d.key, instant(d.due_at), dump_json(dict(d.payload))) for d in deadlines]
+    cursor = await driver_of(connection).executemany(_ARM, rows)
+    await cursor.close()
