@@ -22,6 +22,7 @@ from onefold.adapters.sql.meter import sql_meter
 from onefold.adapters.sql.migrate import migrate, require_current
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.purge import SqlStoreroom
+from onefold.adapters.sql.statistics import EVERY_S, analyse_new_tables
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.unprotected import SqlUnprotectedLog
 from onefold.core.clock import Clock, SystemClock
@@ -144,8 +145,14 @@ class Installation:
         async def sweep_learning() -> bool:
             return await self.learning.sweep(limit=batch)
 
+        async def analyse() -> bool:
+            await analyse_new_tables(self.database)
+            return False
+
+        of_postgres = self.uow.features.name == "postgresql"
         every_s = self.settings.trace_reconcile_every_s
         return [
+            *([Loop("analyse new tables", analyse, every_s=EVERY_S)] if of_postgres else []),
             *self.trace.loops(self.courier, reconcile_every_s=every_s),
             Loop("close idle sessions", sweep, every_s=self.settings.sweep_every_s),
             Loop("end abandoned learning", sweep_learning, every_s=self.settings.sweep_every_s),
