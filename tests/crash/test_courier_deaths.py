@@ -1,36 +1,24 @@
 """A courier's process dies at every boundary, from the close to the receipt; nothing is lost."""
 
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from datetime import timedelta
-from itertools import count
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
-from sqlalchemy import delete
-from tests.support import new_school
+from tests.crash.couriers import OneAtATime, school_alone
 from tests.support_trace import OK, Scripted, World, trade
 
 from onefold.adapters.sinks import registry
 from onefold.adapters.sql.deadlines import SqlDeadlines
-from onefold.adapters.sql.schema import deadlines
 from onefold.core.ids import derived_id
 from onefold.domains.trace.desk import TraceDesk
 from onefold.domains.trace.service import TraceService
 from onefold.engine.courier import Courier
-from onefold.ports.desk import Route
-from onefold.ports.tables import metadata
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario, explore
 from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
-from onefold.testing.sql import threadless, unsynced
-from onefold.wiring import Installation, build
+from onefold.wiring import Installation
 
 pytestmark = pytest.mark.timeout(120)
-
-_numbers = count(1)
 
 
 class _Deadly:
@@ -55,22 +43,7 @@ class _DeadlyOfMany(_Deadly):
         return [await self.send(one, now=now) for one in parcels]
 
 
-class _OneAtATime(Courier):
-    """Waits for its attempts within the step: a death in one is a death of the process."""
-
-    def __init__(self, *parts: Any, **how: Any) -> None:
-        super().__init__(*parts, **how)
-        # Not together with others, in a task of its own that a death would end unseen.
-        self._settle = lambda order: self._settle_all([order])  # type: ignore[assignment]
-
-    async def _begin(self, route: Route, most: int) -> int:
-        begun = await super()._begin(route, most)
-        for task in list(self._tasks):
-            await task
-        return begun
-
-
-class _SettlesFirst(_OneAtATime):
+class _SettlesFirst(OneAtATime):
     """Twin: records that it was received before it is sent."""
 
     async def _deliver(self, sink: Any, sendings: Any, claimed: Any, until: Any) -> None:
@@ -99,8 +72,7 @@ class Deaths:
         """A process: record the trade, wait, deliver what is due."""
         onefold = self._onefold
         if not self._made:
-            await self._forget_other_worlds()
-            self.school, self._made = await new_school(onefold, str(next(_numbers))), True
+            self.school, self._made = await school_alone(onefold), True
             world = World(onefold, self.school)
             await world.destination(sink=self.sink)
             await world.subscribe()
@@ -121,12 +93,6 @@ class Deaths:
             pass
         await courier.aclose()
 
-    async def _forget_other_worlds(self) -> None:
-        async with self._onefold.uow.begin() as tx:
-            for table in reversed(metadata.sorted_tables):
-                if table.name.startswith("trace_") or table is deadlines:
-                    await tx.execute(delete(table))
-
     async def check(self) -> None:
         """Received, never early, the same id and bytes; at most one repeat for one death."""
         every = await World(self._onefold, self.school).deliveries()
@@ -144,21 +110,9 @@ class Deaths:
         return Scenario(run=self.run, check=self.check)
 
 
-@pytest.fixture
-async def lasting(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Installation]:
-    """A database for one process after the other."""
-    built = build(Settings(database_url=SecretStr(sqlite_url)), clock=clock)
-    with ExitStack() as ends:
-        for engine in (built.database.writer, built.database.reader):
-            ends.enter_context(unsynced(engine))
-            ends.enter_context(threadless(engine))
-        yield built
-        await built.aclose()
-
-
 async def test_no_death_of_a_courier_loses_or_doubles(lasting: Installation) -> None:
     """Close, claim, open, send, settle, complete: each is died at, before it and after it."""
-    found = await explore(lambda: Deaths(lasting, _OneAtATime).scenario())
+    found = await explore(lambda: Deaths(lasting, OneAtATime).scenario())
 
     assert found.broken == {}
     assert {"sink.send#1:before", "sink.send#1:after"} <= set(found.deaths)
@@ -167,7 +121,7 @@ async def test_no_death_of_a_courier_loses_or_doubles(lasting: Installation) -> 
 
 async def test_no_death_among_many_in_one_call_loses_or_doubles(lasting: Installation) -> None:
     """Two go to the sink in one call; who dies between them repeats, and nothing else."""
-    found = await explore(lambda: Deaths(lasting, _OneAtATime, trades=2).scenario())
+    found = await explore(lambda: Deaths(lasting, OneAtATime, trades=2).scenario())
 
     assert found.broken == {}
     assert {f"sink.send#{n}:{at}" for n in (1, 2) for at in ("before", "after")} <= set(

@@ -6,16 +6,12 @@ which are one transaction each. What dies inside of those, and at deadlines, is 
 `test_courier_deaths`.
 """
 
-import shutil
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
-from tests.crash.test_courier_deaths import _OneAtATime
-from tests.support import new_school
+from tests.crash.couriers import OneAtATime, school_alone
 from tests.support_journal import Journal
 from tests.support_receiver import Received
 from tests.support_trace import Scripted, World, trade
@@ -26,11 +22,10 @@ from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.core.ids import derived_id
 from onefold.domains.trace.desk import TraceDesk
 from onefold.ports.sink import Outcome
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario, explore
 from onefold.testing.crash.points import Mortal, Reaper
-from onefold.wiring import Installation, build
+from onefold.wiring import Installation
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -76,28 +71,17 @@ class _BelievesAnyEnd(TradervueSink):
 class Deaths:
     """Two trades on their way into a journal, one of which it refuses."""
 
-    def __init__(self, template: Path, home: Path, sink: type[TradervueSink]) -> None:
-        shutil.copy(template, home)
-        self._home, self._sink = home, sink
-        self.clock = ManualClock()
+    def __init__(self, onefold: Installation, sink: type[TradervueSink]) -> None:
+        self._onefold, self._sink = onefold, sink
+        self.clock: ManualClock = onefold.clock  # type: ignore[assignment]
         self.journal = Journal(takes=2, refuses={"BAD": {"error_execnumber": 1}})
         self._made = False
 
-    def _installed(self) -> Installation:
-        settings = Settings(database_url=SecretStr(f"sqlite:///{self._home}"))
-        return build(settings, clock=self.clock)
-
     async def run(self, reaper: Reaper) -> None:
         """A process: deliver what is due, look again every ten seconds, until nothing waits."""
-        onefold = self._installed()
-        try:
-            await self._run(onefold, reaper)
-        finally:
-            await onefold.aclose()
-
-    async def _run(self, onefold: Installation, reaper: Reaper) -> None:
+        onefold = self._onefold
         if not self._made:
-            self.school, self._made = await new_school(onefold), True
+            self.school, self._made = await school_alone(onefold), True
             world = World(onefold, self.school)
             await world.destination(sink=Scripted(), concurrency=1)
             await world.subscribe()
@@ -117,26 +101,22 @@ class Deaths:
             self.clock.advance(timedelta(seconds=10))
         await courier.aclose()
 
-    def _courier(self, onefold: Installation, reaper: Reaper) -> _OneAtATime:
+    def _courier(self, onefold: Installation, reaper: Reaper) -> OneAtATime:
         sink = self._sink(
             {"contact": "ops"}, {"username": "u", "password": "p"}, pace=Pace(watch_s=0)
         )
         sink._poster = Mortal(_Wire(self.journal), reaper, "tradervue")  # type: ignore[assignment]
         uow, random = onefold.uow, onefold.trace.random
         desk = _DeadlyDesk(reaper, uow, random=random, jitter=lambda: 0.001, watch=lambda *_: None)
-        return _OneAtATime(SqlDeadlines(uow), desk, lambda _: sink, clock=self.clock)
+        return OneAtATime(SqlDeadlines(uow), desk, lambda _: sink, clock=self.clock)
 
     async def check(self) -> None:
         """Delivered is what the journal holds, once; dead is what it refused."""
-        onefold = self._installed()
-        try:
-            world = World(onefold, self.school)
-            found = {
-                (await world.service.trade(self.school.admin, row["trade_id"]))["instrument"]: row
-                for row in await world.deliveries()
-            }
-        finally:
-            await onefold.aclose()
+        world = World(self._onefold, self.school)
+        found = {
+            (await world.service.trade(self.school.admin, row["trade_id"]))["instrument"]: row
+            for row in await world.deliveries()
+        }
         states = {name: row["state"] for name, row in found.items()}
         assert states == ENDS, f"are {states}"
         held = sorted(one[1] for one in self.journal.executions)
@@ -147,15 +127,9 @@ class Deaths:
         return Scenario(run=self.run, check=self.check)
 
 
-async def test_no_death_gives_a_record_the_end_of_another(
-    sqlite_template: Path, tmp_path: Path
-) -> None:
+async def test_no_death_gives_a_record_the_end_of_another(lasting: Installation) -> None:
     """Asked, looked, settled: died at before and after each, and imported once."""
-    numbers = iter(range(10_000))
-
-    found = await explore(
-        lambda: Deaths(sqlite_template, tmp_path / f"{next(numbers)}.db", TradervueSink).scenario()
-    )
+    found = await explore(lambda: Deaths(lasting, TradervueSink).scenario())
 
     assert found.broken == {}
     asked = {name for name in found.deaths if name.startswith("tradervue.request")}
@@ -166,17 +140,10 @@ async def test_no_death_gives_a_record_the_end_of_another(
     assert settled <= set(found.deaths)
 
 
-async def test_a_sink_that_believes_any_end_is_caught(
-    sqlite_template: Path, tmp_path: Path
-) -> None:
+async def test_a_sink_that_believes_any_end_is_caught(lasting: Installation) -> None:
     """Its process died after the request; the next one is told the end of another's import."""
-    numbers = iter(range(10))
-
     found = await explore(
-        lambda: Deaths(
-            sqlite_template, tmp_path / f"{next(numbers)}.db", _BelievesAnyEnd
-        ).scenario(),
-        replay="tradervue.request#2:after",
+        lambda: Deaths(lasting, _BelievesAnyEnd).scenario(), replay="tradervue.request#2:after"
     )
 
     assert found.broken.keys() == {"tradervue.request#2:after"}

@@ -1,0 +1,24 @@
+"""One database for the many processes of an exploration."""
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import pytest
+from pydantic import SecretStr
+
+from onefold.settings import Settings
+from onefold.testing.clock import ManualClock
+from onefold.testing.sql import threadless, unsynced
+from onefold.wiring import Installation, build
+
+
+@pytest.fixture
+async def lasting(sqlite_url: str, clock: ManualClock) -> AsyncIterator[Installation]:
+    """A database for one process after the other."""
+    built = build(Settings(database_url=SecretStr(sqlite_url)), clock=clock)
+    with ExitStack() as ends:
+        for engine in (built.database.writer, built.database.reader):
+            ends.enter_context(unsynced(engine))
+            ends.enter_context(threadless(engine))
+        yield built
+        await built.aclose()
