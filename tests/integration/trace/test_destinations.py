@@ -9,6 +9,8 @@ from tests.support import another_server
 from tests.support_trace import World
 
 from onefold.domains.trace import store
+from onefold.domains.trace.service import TraceService
+from onefold.engine.courier import sent_once
 from onefold.errors import InvalidInput, NotFound
 from onefold.ports.sink import Outcome, Parcel
 
@@ -81,13 +83,20 @@ class _Broken:
 
 
 async def test_a_test_of_a_broken_plug_in_is_an_outcome(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As an attempt is: its error, which may hold a secret, ends neither in a log nor a request."""
     await world.destination()
-    monkeypatch.setattr(world.service, "_make", lambda *_, **__: _Broken())
+    onefold = world.onefold
+    service = TraceService(
+        onefold.uow,
+        clock=onefold.clock,
+        random=onefold.trace.random,
+        make=lambda *_, **__: _Broken(),
+        send=sent_once,
+    )
 
-    told = await world.service.send_test(world.school.admin, "tracker")
+    told = await service.send_test(world.school.admin, "tracker")
 
     assert (told["outcome"], told["reason"]) == ("retry", "sink_error")
     assert ("KeyError" in caplog.text, "hunter2" in caplog.text) == (True, False)
