@@ -29,13 +29,13 @@ endif
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml server/pyproject.toml
 	@command -v uv >/dev/null || [ -x .tools/bin/uv ] || \
 		$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv==$(UV_VERSION)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes \
 		$(if $(CI),--compile-bytecode) requirements.lock
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . --editable server
 	@touch $@
 
 setup: $(READY) ## the virtual environment, from the lock file
@@ -60,7 +60,7 @@ trace-demo: $(READY) ## trades published past errors, stalls, a dead tracker and
 LEARNING_TESTS := tests/unit/learning tests/integration/learning tests/faults/test_learning_faults.py
 coverage-learning: $(READY) ## branch coverage of the learning domain by its own tests: 100 %
 	@$(BIN)/python -m coverage run --branch --concurrency=thread,greenlet \
-		--source=onefold.domains.learning --data-file=.coverage.learning -m pytest -q $(LEARNING_TESTS)
+		--source=onefold_server.domains.learning --data-file=.coverage.learning -m pytest -q $(LEARNING_TESTS)
 	@$(BIN)/python -m coverage report --data-file=.coverage.learning --show-missing --fail-under=100
 
 faults: $(READY) ## every numbered fault of the earlier systems and its broken twin, counted
@@ -74,6 +74,7 @@ check: $(READY) ## format, lint, types, layers, docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --config server/pyproject.toml
 	$(BIN)/python scripts/reference.py --check
 
 fmt: $(READY) ## format and mend what can be mended
@@ -84,7 +85,7 @@ docs: $(READY) ## draw the reference from the code
 	$(BIN)/python scripts/reference.py
 
 lock: ## pin the newest versions that pyproject.toml allows
-	$(UV) pip compile --quiet pyproject.toml --universal --all-extras --group dev --generate-hashes \
+	$(UV) pip compile --quiet pyproject.toml server/pyproject.toml --no-emit-package onefold --universal --all-extras --group dev --generate-hashes \
 		--python-version 3.11 --no-header --no-annotate --upgrade --output-file requirements.lock
 
 vendor: ## fetch the scripts of the pages again, from the npm registry

@@ -24,11 +24,11 @@ from pydantic import SecretStr
 from tests.twins.classroom import RowByRow
 
 from onefold.core.envelope import Event
-from onefold.domains.classroom import events
-from onefold.domains.directory.rules import Principal, RosterLine
-from onefold.domains.directory.store import enrol
-from onefold.settings import Settings
-from onefold.wiring import Installation, build
+from onefold_server.domains.classroom import events
+from onefold_server.domains.directory.rules import Principal, RosterLine
+from onefold_server.domains.directory.store import enrol
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 ESSAYS, PUPILS, ROUNDS = 1000, 35, 5
 

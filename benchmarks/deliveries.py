@@ -37,15 +37,15 @@ from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.valkey.connection import connect
 from onefold.adapters.valkey.deadlines import ValkeyDeadlines
 from onefold.core.clock import SystemClock
-from onefold.domains.directory.rules import Principal
-from onefold.domains.trace.desk import TraceDesk
 from onefold.engine.courier import Courier
 from onefold.ports.deadlines import Deadline, Deadlines
 from onefold.ports.desk import Route, Sending, Verdict
 from onefold.ports.sink import Kind, Outcome, Parcel
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import build
+from onefold_server.domains.directory.rules import Principal
+from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 HOME = Path(__file__).parent
 RECEIPT = Struct("=qd")  # as peers/receipts.py

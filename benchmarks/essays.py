@@ -6,7 +6,7 @@ from random import Random
 from typing import Final, NamedTuple
 from unicodedata import combining, normalize
 
-from onefold.domains.classroom.matching import Essay, Pupil
+from onefold_server.domains.classroom.matching import Essay, Pupil
 
 _FIRST_NAMES: Final = """
 Alice Maja Vera Alma Selma Elsa Lilly Astrid Wilma Freja Olivia Ebba Saga Agnes Ines Stella Julia

@@ -25,8 +25,8 @@ from sqlalchemy import Dialect
 from sqlalchemy.dialects import sqlite
 
 from onefold.adapters.sql.json import dump_json
-from onefold.domains.telemetry.rules import read_event
-from onefold.domains.telemetry.tables import events
+from onefold_server.domains.telemetry.rules import read_event
+from onefold_server.domains.telemetry.tables import events
 
 _COLUMNS = [column.name for column in events.columns]
 _SQLITE = sqlite.dialect(json_serializer=dump_json)

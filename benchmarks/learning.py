@@ -26,11 +26,11 @@ from sqlalchemy import JSON, DateTime, Engine, create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.orm.attributes import flag_modified
 
-from onefold.domains.directory.rules import Principal
-from onefold.domains.learning.sessions.rules import Change
-from onefold.domains.learning.sessions.tables import sessions as sessions_table
-from onefold.settings import Settings
-from onefold.wiring import build
+from onefold_server.domains.directory.rules import Principal
+from onefold_server.domains.learning.sessions.rules import Change
+from onefold_server.domains.learning.sessions.tables import sessions as sessions_table
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 CLIENTS = 32
 UPDATES = 20

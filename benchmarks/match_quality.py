@@ -15,7 +15,7 @@ from time import perf_counter
 
 from benchmarks.essays import Written, classes
 
-from onefold.domains.classroom.matching import Match, Pupil, match
+from onefold_server.domains.classroom.matching import Match, Pupil, match
 
 
 @dataclass

@@ -28,9 +28,9 @@ from benchmarks.play import Player, players
 from benchmarks.processes import ONEFOLD, create_database, environment, postgres, serving
 from pydantic import SecretStr
 
-from onefold.domains.directory.rules import Role
-from onefold.settings import Settings
-from onefold.wiring import build
+from onefold_server.domains.directory.rules import Role
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 CHUNK: Final = 10_000  # events; also where the first reading is taken
 TOLERANCE: Final = 0.2

@@ -34,10 +34,10 @@ from benchmarks.workload import Workload
 from pydantic import SecretStr
 from sqlalchemy import func, select
 
-from onefold.domains.directory.rules import Principal, Role
-from onefold.domains.telemetry.tables import events, sessions
-from onefold.settings import Settings
-from onefold.wiring import Installation, build
+from onefold_server.domains.directory.rules import Principal, Role
+from onefold_server.domains.telemetry.tables import events, sessions
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 WORKLOADS: Final = [*single_posts.WORKLOADS, *batch_posts.WORKLOADS]
 RESULTS: Final = Path(__file__).with_name("results")

@@ -26,14 +26,14 @@ from sqlalchemy import text
 
 from onefold.adapters.sql.schema import deadlines
 from onefold.core.clock import SystemClock
-from onefold.domains.directory.rules import Principal
-from onefold.domains.trace.service import kind_of
 from onefold.ports.deadlines import Deadline
 from onefold.ports.sink import Kind, Outcome, Parcel
 from onefold.ports.tables import Row
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.domains.directory.rules import Principal
+from onefold_server.domains.trades.service import kind_of
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 LONG_AGO = timedelta(hours=1)
 
@@ -186,9 +186,9 @@ async def lateness(url: str, per_s: int, seconds: int) -> float:
     await before.aclose()
     onefold = build(Settings(database_url=SecretStr(url)))
     sink = _Timed(due)
-    from onefold.domains.trace.desk import TraceDesk
     from onefold.engine.courier import Courier
     from onefold.engine.service import Loop
+    from onefold_server.domains.trades.desk import TraceDesk
 
     desk = TraceDesk(
         onefold.uow, random=secrets.token_bytes, jitter=random.random, watch=lambda *_: None
@@ -215,7 +215,7 @@ async def lateness(url: str, per_s: int, seconds: int) -> float:
 async def _all(onefold: Installation, caller: Principal) -> Sequence[Any]:
     from sqlalchemy import select
 
-    from onefold.domains.trace.tables import deliveries
+    from onefold_server.domains.trades.tables import deliveries
 
     async with onefold.uow.read() as tx:
         mine = deliveries.c.school_id == caller.school_id

@@ -12,15 +12,15 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from onefold.apps.http.app import create_app
-from onefold.apps.server import serve
-from onefold.apps.sockets import listen
-from onefold.domains.directory.rules import ApiKey, Principal, Scope
-from onefold.domains.directory.service import DirectoryService
-from onefold.domains.telemetry.intake import Intake, Origin, Receipt
-from onefold.domains.telemetry.service import TelemetryService
-from onefold.settings import Settings
-from onefold.wiring import Installation, build
+from onefold_server.domains.directory.rules import ApiKey, Principal, Scope
+from onefold_server.domains.directory.service import DirectoryService
+from onefold_server.domains.telemetry.intake import Intake, Origin, Receipt
+from onefold_server.domains.telemetry.service import TelemetryService
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation, build
+from onefold_server.server import serve
+from onefold_server.settings import Settings
+from onefold_server.sockets import listen
 
 
 class UnstoredTelemetry(TelemetryService):

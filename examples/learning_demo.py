@@ -17,15 +17,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from onefold.core.ids import derived_id
-from onefold.domains.directory.rules import Principal
-from onefold.domains.learning.budgets.service import Usage
-from onefold.domains.learning.calendar import Period
-from onefold.domains.learning.scenarios.definitions import shipped
-from onefold.domains.learning.sessions.rules import Change
 from onefold.errors import BudgetExhausted
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.domains.directory.rules import Principal
+from onefold_server.domains.learning.budgets.service import Usage
+from onefold_server.domains.learning.calendar import Period
+from onefold_server.domains.learning.scenarios.definitions import shipped
+from onefold_server.domains.learning.sessions.rules import Change
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 LEARNERS = {"Ada": ("es", "Europe/Madrid"), "Bo": ("en", "Asia/Tokyo"), "Chi": ("es", "UTC")}
 DAYS = 30

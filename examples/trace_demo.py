@@ -21,12 +21,12 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from onefold.apps.cli.statement import read_statement
 from onefold.core.published import fields_of
-from onefold.domains.directory.rules import Principal
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.cli.statement import read_statement
+from onefold_server.domains.directory.rules import Principal
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 HERE = Path(__file__).parent
 USER = "user-ada"

@@ -22,9 +22,9 @@ from uuid import UUID
 from pydantic import SecretStr
 from sqlalchemy import func, select
 
-from onefold.domains.telemetry.tables import events, sessions
-from onefold.settings import Settings
-from onefold.wiring import build
+from onefold_server.domains.telemetry.tables import events, sessions
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOGS: Final = ROOT.parent / "shared" / "data" / "parallel-logs"

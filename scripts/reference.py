@@ -11,12 +11,12 @@ from typer.main import get_command
 
 import onefold.application  # noqa: F401 (errors of the engine are listed too)
 from onefold import errors
-from onefold.apps.cli.main import app
-from onefold.apps.http.problems import STATUS
-from onefold.settings import Settings
+from onefold_server.cli.main import app
+from onefold_server.http.problems import STATUS
+from onefold_server.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "src" / "onefold"
+PACKAGES = {"onefold": ROOT, "onefold_server": ROOT / "server"}
 HEAD = "<!-- Made by `make docs` from the code; an edit here is lost. -->\n\n"
 
 
@@ -83,24 +83,30 @@ def _commands(command: object, path: list[str]) -> Iterator[tuple[str, object]]:
 
 def layers() -> str:
     """The layers that import-linter holds, and what each module is for."""
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    contract = next(c for c in config["contracts"] if c["type"] == "layers")
-    drawn = "\n".join(f"  {layer}" for layer in contract["layers"])
     intro = (
         "A layer may import those below it; `|` stands between siblings, which do not know "
         "each other. `make check` holds this with no exception."
     )
-    parts = [f"# The layers\n\n{HEAD}{intro}\n\n```text\n{drawn}\n```\n"]
-    for folder in sorted({file.parent for file in SOURCE.rglob("*.py")}):
+    parts = [f"# The layers\n\n{HEAD}{intro}\n"]
+    for package, home in PACKAGES.items():
+        parts += [f"\n## {package}\n\n{_drawn(home)}", *_modules(package, home / "src" / package)]
+    return "".join(parts)
+
+
+def _drawn(home: Path) -> str:
+    config = tomllib.loads((home / "pyproject.toml").read_text())["tool"]["importlinter"]
+    contract = next(c for c in config["contracts"] if c["type"] == "layers")
+    return "```text\n" + "".join(f"  {layer}\n" for layer in contract["layers"]) + "```\n"
+
+
+def _modules(package: str, source: Path) -> Iterator[str]:
+    for folder in sorted({file.parent for file in source.rglob("*.py")}):
         lines = [
             f"| `{f.name}` | {_purpose(f)} |" for f in sorted(folder.glob("*.py")) if _purpose(f)
         ]
         if lines:
-            name = ".".join(["onefold", *folder.relative_to(SOURCE).parts])
-            parts.append(
-                f"\n## {name}\n| file | what it holds |\n|---|---|\n" + "\n".join(lines) + "\n"
-            )
-    return "".join(parts)
+            name = ".".join([package, *folder.relative_to(source).parts])
+            yield f"\n### {name}\n| file | what it holds |\n|---|---|\n" + "\n".join(lines) + "\n"
 
 
 def _purpose(file: Path) -> str:

@@ -3,7 +3,7 @@
 # Each package is named by its exact version and refused unless its content is the known one.
 set -euo pipefail
 
-target="$(cd "$(dirname "$0")/.." && pwd)/src/onefold/apps/pages/static/vendor"
+target="$(cd "$(dirname "$0")/.." && pwd)/server/src/onefold_server/pages/static/vendor"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 

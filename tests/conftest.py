@@ -17,10 +17,10 @@ from tests.support_kafka import kafka_bootstrap
 from onefold.adapters.sql import claim_tables, message_tables  # noqa: F401 (not to be dropped)
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import migrate
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.testing.servers import Postgres
-from onefold.wiring import Installation, build
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 # Failing asserts of the public suites tell both sides.
 pytest.register_assert_rewrite("onefold.testing.contracts")

@@ -12,13 +12,13 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from sqlalchemy import Table, select, update
 
-from onefold.domains.directory.rules import SCOPES_OF, Principal, Role
-from onefold.domains.directory.tables import enrolments
-from onefold.domains.telemetry.service import Policy, TelemetryService
 from onefold.ports.features import Features
 from onefold.ports.tables import Row, rows_of
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
-from onefold.wiring import Installation, build
+from onefold_server.domains.directory.rules import SCOPES_OF, Principal, Role
+from onefold_server.domains.directory.tables import enrolments
+from onefold_server.domains.telemetry.service import Policy, TelemetryService
+from onefold_server.installation import Installation, build
 
 
 async def turn_of_the_loop() -> None:

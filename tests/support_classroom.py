@@ -12,14 +12,14 @@ from tests.support import Before, School, WatchedUnitOfWork, rows
 
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.core.envelope import Event
-from onefold.domains.classroom import events
-from onefold.domains.classroom.batches import BatchService
-from onefold.domains.classroom.rules import Taken
-from onefold.domains.classroom.tables import associations, batches
-from onefold.domains.directory.rules import Principal
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import UnitOfWork
-from onefold.wiring import Installation
+from onefold_server.domains.classroom import events
+from onefold_server.domains.classroom.batches import BatchService
+from onefold_server.domains.classroom.rules import Taken
+from onefold_server.domains.classroom.tables import associations, batches
+from onefold_server.domains.directory.rules import Principal
+from onefold_server.installation import Installation
 
 PUPILS = (
     ("Anna", "Andersson"),

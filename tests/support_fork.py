@@ -17,7 +17,7 @@ from typing import IO, Any, Final, Self
 
 from tests.fork_host import LENGTH, READY
 
-_COMMAND: Final = "onefold.apps.cli.main:main"
+_COMMAND: Final = "onefold_server.cli.main:main"
 _ROOT: Final = Path(__file__).parents[1]
 _SCRIPTS: Final = Path(sys.executable).parent
 

@@ -12,13 +12,13 @@ from asgi_lifespan import LifespanManager
 from pydantic import SecretStr
 from tests.support import School
 
-from onefold.apps.http.app import create_app
 from onefold.core.clock import Clock
-from onefold.domains.directory.rules import Principal, Role
-from onefold.domains.learning.sessions.rules import Change, Session
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.domains.directory.rules import Principal, Role
+from onefold_server.domains.learning.sessions.rules import Change, Session
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 
 def change(**how: Any) -> Change:

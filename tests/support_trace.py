@@ -15,14 +15,14 @@ import httpx
 from moto.server import ThreadedMotoServer
 from tests.support import School
 
-from onefold.domains.trace.desk import TraceDesk
-from onefold.domains.trace.service import TraceService
 from onefold.engine.courier import Courier
 from onefold.ports.deadlines import Deadlines
 from onefold.ports.desk import Route
 from onefold.ports.sink import Kind, Outcome, Parcel, Sink
-from onefold.wiring import Installation
-from onefold.wiring_trace import Trace
+from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.service import TraceService
+from onefold_server.installation import Installation
+from onefold_server.wiring.trades import Trace
 
 OK = Outcome(Kind.DELIVERED, "ok", 200)
 BUSY = Outcome(Kind.RETRY, "http_503", 503)

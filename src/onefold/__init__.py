@@ -10,10 +10,8 @@ if TYPE_CHECKING:
     from onefold.engine.outcome import Outcome
     from onefold.engine.spec import Park
     from onefold.errors import OnefoldError
-    from onefold.guards import open_guard
     from onefold.ports.unit_of_work import Transaction, UnitOfWork
-    from onefold.settings import Settings
-    from onefold.wiring import Installation, build
+    from onefold.wiring.guards import open_guard
 
 __version__ = "0.1.0"
 
@@ -21,29 +19,23 @@ __version__ = "0.1.0"
 _HOME = {
     "Event": "onefold.core.envelope",
     "Onefold": "onefold.application",
-    "Installation": "onefold.wiring",
     "OnefoldError": "onefold.errors",
     "Outcome": "onefold.engine.outcome",
     "Park": "onefold.engine.spec",
-    "Settings": "onefold.settings",
     "Transaction": "onefold.ports.unit_of_work",
     "UnitOfWork": "onefold.ports.unit_of_work",
-    "build": "onefold.wiring",
     "idempotent_consumer": "onefold.engine.idempotent",
-    "open_guard": "onefold.guards",
+    "open_guard": "onefold.wiring.guards",
 }
 
 __all__ = [
     "Event",
-    "Installation",
     "Onefold",
     "OnefoldError",
     "Outcome",
     "Park",
-    "Settings",
     "Transaction",
     "UnitOfWork",
-    "build",
     "idempotent_consumer",
     "open_guard",
 ]

@@ -33,7 +33,7 @@ from onefold.engine.worker import Parts, Worker
 from onefold.errors import InvalidSetting
 from onefold.ports.meter import Meter
 from onefold.ports.transport import Partition
-from onefold.wiring_events import (
+from onefold.wiring.brokers import (
     Broker,
     around,
     broker_of,

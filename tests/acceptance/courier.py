@@ -20,15 +20,15 @@ from pydantic import SecretStr
 from onefold.adapters.sinks import registry
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.core.clock import Clock, SystemClock
-from onefold.domains.directory.rules import Principal
-from onefold.domains.trace.desk import TraceDesk
-from onefold.domains.trace.service import TraceService
 from onefold.engine.courier import Courier
 from onefold.ports.sink import Kind, Outcome, Parcel, Sink, most_at_once
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
-from onefold.wiring import build
+from onefold_server.domains.directory.rules import Principal
+from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.service import TraceService
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 
 class Killer(Reaper):

@@ -16,7 +16,7 @@ from uuid import UUID
 import httpx
 from tests.support_fork import AsyncForked, ForkHost
 
-from onefold.apps.demo import play
+from onefold_server.demo import play
 
 ONEFOLD: Final = str(Path(sys.executable).with_name("onefold"))
 PATIENCE_S: Final = 20.0  # for whatever must happen soon

@@ -30,10 +30,10 @@ from tests.support_trace import files, trade
 
 from onefold.adapters.sql.schema import deadlines
 from onefold.core.ids import derived_id
-from onefold.domains.trace.tables import attempts, deliveries, destinations
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.domains.trades.tables import attempts, deliveries, destinations
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 

@@ -22,15 +22,15 @@ from tests.acceptance.chaos.servers import postgres
 from tests.acceptance.support import Batch, Clients, ServerProcess, demo_batches, serving, tell
 from tests.support_fork import ForkHost
 
-from onefold.apps.demo import PLAYED_UNTIL
-from onefold.domains.directory.rules import Principal, Role
-from onefold.domains.telemetry.rules import Summary, TelemetryEvent, features, read_event
-from onefold.domains.telemetry.service import MAX_PAGE
-from onefold.domains.telemetry.tables import batches as batches_table
-from onefold.domains.telemetry.tables import events
 from onefold.ports.tables import rows_of
-from onefold.settings import Settings
-from onefold.wiring import Installation, build
+from onefold_server.demo import PLAYED_UNTIL
+from onefold_server.domains.directory.rules import Principal, Role
+from onefold_server.domains.telemetry.rules import Summary, TelemetryEvent, features, read_event
+from onefold_server.domains.telemetry.service import MAX_PAGE
+from onefold_server.domains.telemetry.tables import batches as batches_table
+from onefold_server.domains.telemetry.tables import events
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 

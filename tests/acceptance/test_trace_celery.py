@@ -18,9 +18,9 @@ from tests.support_trace import files, trade
 from tests.support_valkey import Valkey
 
 from onefold.core.clock import SystemClock
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import build
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
 
@@ -70,7 +70,7 @@ async def test_beat_and_worker_deliver_what_is_due(
     log = (tmp_path / "celery.log").open("w")
     worker = subprocess.Popen(  # noqa: ASYNC220 (starting it takes no time)
         [
-            *(sys.executable, "-m", "celery", "-A", "onefold.apps.celery", "worker", "--beat"),
+            *(sys.executable, "-m", "celery", "-A", "onefold_server.celery", "worker", "--beat"),
             *("--pool", pool, "--concurrency", "2", "--loglevel", "info"),
             *("-s", str(tmp_path / "schedule")),
         ],

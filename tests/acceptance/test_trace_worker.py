@@ -21,9 +21,9 @@ from tests.support_receiver import receiving
 from tests.support_trace import files, trade
 
 from onefold.core.clock import SystemClock
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(60)]
 TOKEN = "a-token-for-prometheus"

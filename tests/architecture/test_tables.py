@@ -3,9 +3,7 @@
 import pytest
 from sqlalchemy import ForeignKeyConstraint, Table
 
-import onefold.adapters.sql.claim_tables
-import onefold.adapters.sql.message_tables
-import onefold.wiring  # noqa: F401 (every table of the product is declared by importing these)
+import onefold_server.installation  # noqa: F401 (every table of the product is declared by importing these)
 from onefold.ports.tables import metadata
 
 # Tables without a school, each with its reason.

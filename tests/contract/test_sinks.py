@@ -19,7 +19,6 @@ from tests.contract.receivers import HTTP, Account, Bucket, Folder, Web, history
 
 from onefold.adapters.sinks import registry
 from onefold.adapters.sinks.file import FileSink
-from onefold.adapters.sinks.tradervue import Pace, TradervueSink
 from onefold.ports.sink import Kind, SinkFactory
 from onefold.testing.contracts.sinks import (
     NOON,
@@ -30,6 +29,7 @@ from onefold.testing.contracts.sinks import (
     Trouble,
     parcel,
 )
+from onefold_server.adapters.tradervue import Pace, TradervueSink
 
 pytestmark = pytest.mark.timeout(60)  # a client of S3 is made at every step of a delivery
 

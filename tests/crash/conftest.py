@@ -6,10 +6,10 @@ from contextlib import ExitStack
 import pytest
 from pydantic import SecretStr
 
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
 from onefold.testing.sql import threadless, unsynced
-from onefold.wiring import Installation, build
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from onefold.adapters.sql.schema import deadlines
 from onefold.engine.courier import Courier
 from onefold.ports.desk import Route
 from onefold.ports.tables import metadata
-from onefold.wiring import Installation
+from onefold_server.installation import Installation
 
 _numbers = count(1)
 

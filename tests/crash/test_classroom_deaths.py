@@ -13,17 +13,17 @@ from tests.twins.classroom import ConfirmsThenPublishes
 
 from onefold.adapters.memory.transport import MemoryTransport
 from onefold.core.wire import encode_native
-from onefold.domains.classroom import events
-from onefold.domains.classroom.batches import BatchService
-from onefold.domains.classroom.rules import Decision
-from onefold.domains.classroom.service import ClassroomService
 from onefold.engine.consumer import Consumer
 from onefold.ports.transport import Outgoing
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario, explore
 from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
-from onefold.wiring import Installation
-from onefold.wiring_classroom import matches_spec
+from onefold_server.domains.classroom import events
+from onefold_server.domains.classroom.batches import BatchService
+from onefold_server.domains.classroom.rules import Decision
+from onefold_server.domains.classroom.service import ClassroomService
+from onefold_server.installation import Installation
+from onefold_server.wiring.classroom import matches_spec
 
 pytestmark = pytest.mark.timeout(180)
 Build = Callable[[Installation, Any], BatchService]

@@ -10,13 +10,13 @@ from tests.support_trace import OK, Scripted, World, trade
 from onefold.adapters.sinks import registry
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.core.ids import derived_id
-from onefold.domains.trace.desk import TraceDesk
-from onefold.domains.trace.service import TraceService
 from onefold.engine.courier import Courier
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario, explore
 from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
-from onefold.wiring import Installation
+from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.service import TraceService
+from onefold_server.installation import Installation
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -17,15 +17,15 @@ from tests.support_receiver import Received
 from tests.support_trace import Scripted, World, trade
 
 from onefold.adapters.sinks.posting import Answer
-from onefold.adapters.sinks.tradervue import Pace, TradervueSink
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.core.ids import derived_id
-from onefold.domains.trace.desk import TraceDesk
 from onefold.ports.sink import Outcome
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario, explore
 from onefold.testing.crash.points import Mortal, Reaper
-from onefold.wiring import Installation
+from onefold_server.adapters.tradervue import Pace, TradervueSink
+from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.installation import Installation
 
 pytestmark = pytest.mark.timeout(120)
 

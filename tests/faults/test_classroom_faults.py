@@ -29,14 +29,8 @@ from tests.twins.classroom import ConfirmsThenPublishes, FailsOpen, RowByRow, ba
 
 from onefold.adapters.memory.transport import MemoryTransport
 from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.apps.http.app import create_app
 from onefold.core.envelope import Event
 from onefold.core.wire import decode, encode_native
-from onefold.domains.classroom import events
-from onefold.domains.classroom.batches import BatchService
-from onefold.domains.classroom.rules import Decision
-from onefold.domains.classroom.service import ClassroomService
-from onefold.domains.directory.rules import Role
 from onefold.engine.consumer import Consumer
 from onefold.engine.relay import Relay
 from onefold.errors import (
@@ -48,8 +42,14 @@ from onefold.errors import (
 from onefold.ports.transport import Outgoing
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import explore
-from onefold.wiring import Installation
-from onefold.wiring_classroom import matches_spec
+from onefold_server.domains.classroom import events
+from onefold_server.domains.classroom.batches import BatchService
+from onefold_server.domains.classroom.rules import Decision
+from onefold_server.domains.classroom.service import ClassroomService
+from onefold_server.domains.directory.rules import Role
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation
+from onefold_server.wiring.classroom import matches_spec
 
 pytestmark = pytest.mark.timeout(120)
 NOTE = "classroom"
@@ -611,7 +611,7 @@ async def test_b25_a_class_and_its_event_are_there_or_not(
     """Theirs had the class and not the event, and a retry made a second class."""
     from tests.support import WatchedUnitOfWork
 
-    from onefold.domains.classroom.classes import ClassService
+    from onefold_server.domains.classroom.classes import ClassService
 
     async def fail(name: str, _: tuple[object, ...]) -> None:
         if name == "publish":

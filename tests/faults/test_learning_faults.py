@@ -32,33 +32,9 @@ from tests.support_learning import (
     servers,
 )
 
-import onefold as package
+import onefold as onefold_package
+import onefold_server as server_package
 from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.domains.directory.rules import Role
-from onefold.domains.learning.budgets.rules import Enforcement
-from onefold.domains.learning.budgets.service import Usage
-from onefold.domains.learning.calendar import Period, streak
-from onefold.domains.learning.content.rules import Given, Kind, Material, MaterialKind
-from onefold.domains.learning.content.tables import content as content_table
-from onefold.domains.learning.content.tables import materials, topics
-from onefold.domains.learning.reviews import store as review_store
-from onefold.domains.learning.reviews.scheduling import (
-    Answer,
-    Scheduler,
-    new_memory,
-    plan,
-    sm2_interval,
-)
-from onefold.domains.learning.scenarios import rules as scenario_rules
-from onefold.domains.learning.scenarios.definitions import (
-    RANK,
-    Difficulty,
-    read_definition,
-    shipped,
-)
-from onefold.domains.learning.scenarios.judge import look
-from onefold.domains.learning.sessions.rules import State
-from onefold.domains.learning.sessions.tables import sessions as sessions_table
 from onefold.errors import (
     BudgetExhausted,
     ConstraintViolated,
@@ -68,7 +44,32 @@ from onefold.errors import (
     OnefoldError,
 )
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Role
+from onefold_server.domains.learning.budgets.rules import Enforcement
+from onefold_server.domains.learning.budgets.service import Usage
+from onefold_server.domains.learning.calendar import Period, streak
+from onefold_server.domains.learning.content.rules import Given, Kind, Material, MaterialKind
+from onefold_server.domains.learning.content.tables import content as content_table
+from onefold_server.domains.learning.content.tables import materials, topics
+from onefold_server.domains.learning.reviews import store as review_store
+from onefold_server.domains.learning.reviews.scheduling import (
+    Answer,
+    Scheduler,
+    new_memory,
+    plan,
+    sm2_interval,
+)
+from onefold_server.domains.learning.scenarios import rules as scenario_rules
+from onefold_server.domains.learning.scenarios.definitions import (
+    RANK,
+    Difficulty,
+    read_definition,
+    shipped,
+)
+from onefold_server.domains.learning.scenarios.judge import look
+from onefold_server.domains.learning.sessions.rules import State
+from onefold_server.domains.learning.sessions.tables import sessions as sessions_table
+from onefold_server.installation import Installation
 
 NOTE = "learning"
 
@@ -301,7 +302,10 @@ async def test_l15_a_deleted_session_is_not_found(onefold: Installation, school:
     async with onefold.uow.begin() as tx:
         await tx.execute(sessions_table.delete())
 
-    for call in (onefold.learning.sessions.get, onefold.learning.sessions.complete):
+    for call in (
+        onefold.learning.sessions.get,
+        onefold.learning.sessions.complete,
+    ):
         with pytest.raises(NotFound):
             await call(school.service, begun.id)
 
@@ -647,11 +651,11 @@ async def test_l38_literal_routes_and_errors_are_told_apart(
 
 def test_l39_every_table_has_one_owner() -> None:
     """Two schemas fought over a table's name; ours is defined once, by one migration."""
-    home = Path(package.__file__).parent
-    migration = (home / "adapters/sql/migrations/versions/0002_learning.py").read_text()
+    library, server = Path(onefold_package.__file__).parent, Path(server_package.__file__).parent
+    migration = (library / "adapters/sql/migrations/versions/0002_learning.py").read_text()
     defined = [
         line.split('"')[1]
-        for file in home.glob("domains/learning/*/tables.py")
+        for file in server.glob("domains/learning/*/tables.py")
         for line in file.read_text().splitlines()
         if line.startswith('    "learning_')
     ]

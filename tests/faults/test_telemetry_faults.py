@@ -19,16 +19,16 @@ from sqlalchemy import inspect
 from tests.support import School, another_server, client_of, rows, telemetry_event, telemetry_over
 from tests.twins.lost_commit import LostCommit
 
-from onefold.apps.http.app import create_app
-from onefold.domains.directory.rules import Role
-from onefold.domains.directory.tables import students
-from onefold.domains.telemetry.rules import Profile, Summary, features
-from onefold.domains.telemetry.tables import events, sessions
-from onefold.domains.telemetry.tables import features as features_table
 from onefold.errors import StoreUnavailable
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.domains.directory.rules import Role
+from onefold_server.domains.directory.tables import students
+from onefold_server.domains.telemetry.rules import Profile, Summary, features
+from onefold_server.domains.telemetry.tables import events, sessions
+from onefold_server.domains.telemetry.tables import features as features_table
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 NOTE = "telemetry"
 

@@ -34,12 +34,12 @@ from onefold.adapters.sinks.file import FileSink, compact
 from onefold.adapters.sinks.s3 import S3Sink
 from onefold.adapters.sql.schema import deadlines
 from onefold.core.published import PROFILES, fields_of, require
-from onefold.domains.trace.tables import attempts, deliveries, destinations, pseudonyms
 from onefold.errors import Conflict, ConstraintViolated, IllegalTransition, InvalidInput
 from onefold.ports.sink import Kind, Outcome, Toll
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build, running
+from onefold_server.domains.trades.tables import attempts, deliveries, destinations, pseudonyms
+from onefold_server.installation import Installation, build, running
+from onefold_server.settings import Settings
 
 NOTE = "trace"
 NOW = datetime(2026, 1, 15, 14, 30, tzinfo=UTC)
@@ -77,7 +77,7 @@ async def ready(world: World, *script: Outcome, **how: Any) -> Scripted:
 
 def test_a1_the_task_is_no_coroutine() -> None:
     """Its task returned a coroutine that nobody ran; ours is a function that runs its loop."""
-    from onefold.apps.celery import process_pending_traces
+    from onefold_server.celery import process_pending_traces
 
     assert not inspect.iscoroutinefunction(process_pending_traces.run)
 
@@ -326,7 +326,7 @@ async def test_b17_retries_outlast_an_outage_of_days(world: World) -> None:
 
 async def test_b18_a_trade_that_is_gone_is_no_success(world: World) -> None:
     """A trade not found was marked sent; ours cannot be gone while a delivery names it."""
-    from onefold.domains.trace.tables import trades as trades_table
+    from onefold_server.domains.trades.tables import trades as trades_table
 
     await ready(world)
     with pytest.raises(ConstraintViolated):
@@ -733,6 +733,6 @@ async def test_g1_a_wrong_id_is_refused_and_a_repeat_is_once(world: World) -> No
     for _ in range(2):
         await world.service.record(world.school.service, given, trade_id=id_)
     async with world.onefold.uow.read() as tx:
-        from onefold.domains.trace.tables import trades as trades_table
+        from onefold_server.domains.trades.tables import trades as trades_table
 
         assert len((await tx.execute(select(trades_table))).all()) == 1

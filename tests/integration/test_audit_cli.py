@@ -25,7 +25,6 @@ from onefold.adapters.sql.schema import deadlines, inbox, outbox, relay_shards, 
 from onefold.adapters.sql.transport import SqlTransport
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.unprotected import SqlUnprotectedLog
-from onefold.apps.cli.main import app
 from onefold.core.envelope import Event
 from onefold.engine.consumer import Consumer, ConsumerSpec, Park
 from onefold.engine.delivery import HandlerTransaction
@@ -37,6 +36,7 @@ from onefold.ports.ledger import DeadLetter
 from onefold.ports.transport import Partition
 from onefold.ports.unprotected import Unprotected
 from onefold.testing.clock import ManualClock
+from onefold_server.cli.main import app
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 TOPIC = "orders.placed"

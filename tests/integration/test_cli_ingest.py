@@ -19,9 +19,9 @@ import pytest
 from tests.support_fork import ForkHost
 from typer.testing import CliRunner, Result
 
-from onefold.apps.cli.main import app
 from onefold.core.ids import derived_id
 from onefold.errors import OnefoldError
+from onefold_server.cli.main import app
 
 MAP = """
 [event]

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
-from onefold.apps.cli.main import app
 from onefold.ports.outbox import Failure
+from onefold_server.cli.main import app
 
 HOUR = timedelta(hours=1)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from onefold.apps.cli.main import app
 from onefold.errors import InvalidSetting
+from onefold_server.cli.main import app
 
 SHOP = """
 from onefold import Onefold

@@ -21,17 +21,17 @@ from tests.support_trace import World as TraceWorld
 
 from onefold import Onefold
 from onefold.adapters.sql.schema import outbox
-from onefold.apps.http.app import create_app
 from onefold.core.envelope import Event
 from onefold.engine.consumer import Park
 from onefold.engine.delivery import HandlerTransaction
 from onefold.errors import StoreUnavailable
 from onefold.ports.meter import Measure
 from onefold.ports.sink import Kind, Outcome
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build, running
-from onefold.wiring_events import scraped
+from onefold.wiring.brokers import scraped
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation, build, running
+from onefold_server.settings import Settings
 
 WAIT_S = 15.0
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]

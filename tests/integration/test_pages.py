@@ -16,17 +16,17 @@ from sqlalchemy import delete
 from starlette.responses import Response
 from tests.support import School, new_school, principal, telemetry_event
 
-from onefold.apps.pages.explained import FEATURES, TOLD_ELSEWHERE, told
-from onefold.apps.pages.shown import MAX_LANES, lanes, span
-from onefold.apps.pages.visits import LASTS, Visits
-from onefold.apps.server import full_app
-from onefold.domains.directory.rules import Role
-from onefold.domains.directory.tables import users
-from onefold.domains.telemetry.rules import Summary, features
-from onefold.domains.telemetry.service import Timeline
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.domains.directory.rules import Role
+from onefold_server.domains.directory.tables import users
+from onefold_server.domains.telemetry.rules import Summary, features
+from onefold_server.domains.telemetry.service import Timeline
+from onefold_server.installation import Installation, build
+from onefold_server.pages.explained import FEATURES, TOLD_ELSEWHERE, told
+from onefold_server.pages.shown import MAX_LANES, lanes, span
+from onefold_server.pages.visits import LASTS, Visits
+from onefold_server.server import full_app
+from onefold_server.settings import Settings
 
 SECRET = "s" * 32
 PASSWORD = "correct horse battery"

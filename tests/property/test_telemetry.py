@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from tests.support import new_school, rows
 
-from onefold.apps.http.replies import Reply
-from onefold.domains.telemetry.rules import (
+from onefold.errors import InvalidInput
+from onefold.testing.clock import ManualClock
+from onefold_server.domains.telemetry.rules import (
     VOCABULARY,
     Profile,
     Summary,
@@ -24,11 +25,10 @@ from onefold.domains.telemetry.rules import (
     features,
     read_event,
 )
-from onefold.domains.telemetry.tables import events
-from onefold.errors import InvalidInput
-from onefold.settings import Settings
-from onefold.testing.clock import ManualClock
-from onefold.wiring import build
+from onefold_server.domains.telemetry.tables import events
+from onefold_server.http.replies import Reply
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RATIOS = (

@@ -11,13 +11,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from onefold.adapters.sql.connection import Database
-from onefold.domains.classroom import events, store
-from onefold.domains.classroom.batches import BY_DEADLINE, BatchService
-from onefold.domains.classroom.tables import associations, batches, enrolments
-from onefold.domains.directory.tables import students
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import UnitOfWork, in_transaction
-from onefold.wiring import Installation
+from onefold_server.domains.classroom import events, store
+from onefold_server.domains.classroom.batches import BY_DEADLINE, BatchService
+from onefold_server.domains.classroom.tables import associations, batches, enrolments
+from onefold_server.domains.directory.tables import students
+from onefold_server.installation import Installation
 
 Pause = Callable[[], Awaitable[object]]
 

@@ -4,10 +4,12 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import onefold
+import onefold_server
 
 _LOADED = """
 import sys
@@ -16,8 +18,8 @@ import onefold
 print(*sorted(name for name in set(sys.modules) - before))
 """
 _EVENT = _LOADED.replace("import onefold\n", "import onefold\nonefold.Event\n")
-_COMMANDS = _LOADED.replace("import onefold\n", "import onefold.apps.cli.main\n")
-_WORKER = _LOADED.replace("import onefold\n", "import onefold.apps.worker\n")
+_COMMANDS = _LOADED.replace("import onefold\n", "import onefold_server.cli.main\n")
+_WORKER = _LOADED.replace("import onefold\n", "import onefold_server.worker\n")
 _FOR_SOME_COMMANDS = {"alembic", "boto3", "fastapi", "httpx", "redis", "starlette", "uvicorn"}
 
 
@@ -31,7 +33,7 @@ def _loaded(program: str) -> list[str]:
 
 def _third_parties(modules: list[str]) -> set[str]:
     roots = {name.partition(".")[0] for name in modules}
-    return {r for r in roots if r not in sys.stdlib_module_names and r != "onefold"}
+    return {r for r in roots if r not in sys.stdlib_module_names and not r.startswith("onefold")}
 
 
 def test_importing_loads_no_third_party() -> None:
@@ -97,11 +99,12 @@ def test_types_are_for_users_too() -> None:
     assert (Path(onefold.__file__).parent / "py.typed").exists()
 
 
-def test_every_module_can_be_imported() -> None:
+@pytest.mark.parametrize("package", [onefold, onefold_server])
+def test_every_module_can_be_imported(package: ModuleType) -> None:
     """No module rots unused."""
-    home = Path(onefold.__file__).parent
+    home = Path(str(package.__file__)).parent
     names = [
-        ".".join(("onefold", *file.relative_to(home).with_suffix("").parts))
+        ".".join((package.__name__, *file.relative_to(home).with_suffix("").parts))
         for file in home.rglob("*.py")
         if "migrations" not in file.parts and file.name != "__init__.py"
     ]
@@ -115,6 +118,6 @@ def test_every_module_can_be_imported() -> None:
 def test_every_dunder_all_is_true() -> None:
     """What a module says it offers, it has."""
     for name, module in list(sys.modules.items()):
-        if name.startswith("onefold."):
+        if name.partition(".")[0] in {"onefold", "onefold_server"}:
             offered = getattr(module, "__all__", [])
             assert [one for one in offered if not hasattr(module, one)] == [], name

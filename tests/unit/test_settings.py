@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from onefold.domains.telemetry.rules import Profile
 from onefold.errors import InvalidSetting
-from onefold.settings import Settings
-from onefold.wiring import build
+from onefold_server.domains.telemetry.rules import Profile
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 SECRET = "hunter2-but-long-enough-for-a-real-secret"
 
@@ -30,7 +30,7 @@ def test_a_home_that_cannot_be_made_is_told_in_one_line(tmp_path: Path, command:
     (tmp_path / ".onefold").touch()
 
     ended = subprocess.run(
-        [sys.executable, "-c", "from onefold.apps.cli.main import main; main()", command],
+        [sys.executable, "-c", "from onefold_server.cli.main import main; main()", command],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -154,7 +154,7 @@ def test_every_setting_says_what_it_is_and_in_which_unit() -> None:
 def test_the_command_line_ends_in_one_line() -> None:
     """A wrong value stops the start with exit code 1, and no traceback hides it."""
     ended = subprocess.run(
-        [sys.executable, "-c", "from onefold.apps.cli.main import main; main()", "serve"],
+        [sys.executable, "-c", "from onefold_server.cli.main import main; main()", "serve"],
         env=os.environ | {"ONEFOLD_SESSION_SECRET": "hunter2"},
         capture_output=True,
         text=True,

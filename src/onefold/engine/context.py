@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from onefold.core.envelope import Event
-from onefold.core.trace import ids_of, trace_of
+from onefold.core.trace_context import ids_of, trace_of
 from onefold.ports.transport import Message
 
 _handled: ContextVar[tuple[str, Event | None, Message | None] | None] = ContextVar(

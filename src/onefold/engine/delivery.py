@@ -13,7 +13,7 @@ from sqlalchemy import CursorResult, Executable
 from onefold.core.clock import Clock
 from onefold.core.envelope import Event
 from onefold.core.ids import Random
-from onefold.core.trace import trace_of, traced
+from onefold.core.trace_context import trace_of, traced
 from onefold.core.wire import decode
 from onefold.engine.deferred import DeferredInserts
 from onefold.engine.handlers import is_async

@@ -14,7 +14,7 @@ from typing import Final
 
 from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
-from onefold.core.trace import trace_of
+from onefold.core.trace_context import trace_of
 from onefold.core.wire import encode_binary, encode_native, encode_structured
 from onefold.engine.delivery import Surroundings
 from onefold.ports.outbox import Failure, Outbox, Shipment, Waiting

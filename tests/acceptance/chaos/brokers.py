@@ -5,7 +5,7 @@ from typing import Final
 
 from onefold.adapters.kafka.transport import KafkaTransport
 from onefold.adapters.valkey.transport import ValkeyTransport
-from onefold.wiring_events import Broker
+from onefold.wiring.brokers import Broker
 
 ORDERS: Final = "orders"
 APPLIED: Final = "orders.applied"

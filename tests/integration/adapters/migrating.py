@@ -3,9 +3,7 @@
 import asyncio
 import sys
 
-import onefold.adapters.sql.claim_tables
-import onefold.adapters.sql.message_tables
-import onefold.wiring  # noqa: F401 (every table is declared by importing these)
+import onefold_server.installation  # noqa: F401 (every table is declared by importing these)
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import migrate
 

@@ -18,17 +18,15 @@ from sqlalchemy import Connection, MetaData, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 from tests.support_fork import ForkHost
 
-import onefold.adapters.sql.claim_tables
-import onefold.adapters.sql.message_tables
-import onefold.wiring  # noqa: F401 (every table is declared by importing these)
+import onefold_server.installation  # noqa: F401 (every table is declared by importing these)
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import MIGRATIONS, head, migrate, require_current, revisions
 from onefold.adapters.sql.schema import inbox
-from onefold.domains.directory.tables import schools
-from onefold.domains.trace.tables import destinations, subscriptions
 from onefold.errors import OnefoldError, SchemaOutdated
 from onefold.ports.tables import metadata
 from onefold.testing.clock import ManualClock
+from onefold_server.domains.directory.tables import schools
+from onefold_server.domains.trades.tables import destinations, subscriptions
 
 NOW = ManualClock().now()
 SECOND = timedelta(seconds=1)

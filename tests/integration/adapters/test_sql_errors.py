@@ -24,7 +24,6 @@ from onefold.adapters.sql.errors import at_the_border, at_the_commit, translate,
 from onefold.adapters.sql.migrate import require_current
 from onefold.adapters.sql.schema import health, inbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
-from onefold.domains.directory.tables import schools, students
 from onefold.errors import (
     Broken,
     CommitUnknown,
@@ -38,6 +37,7 @@ from onefold.errors import (
     Unavailable,
 )
 from onefold.ports.unit_of_work import Transaction, in_transaction
+from onefold_server.domains.directory.tables import schools, students
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = "the pupil's name"

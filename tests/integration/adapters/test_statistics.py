@@ -9,11 +9,11 @@ from sqlalchemy import select, text
 from tests.support import new_school, telemetry_event
 
 from onefold.adapters.sql.statistics import analyse_new_tables
-from onefold.domains.telemetry.tables import sessions
 from onefold.ports.tables import rows_of
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build, running
+from onefold_server.domains.telemetry.tables import sessions
+from onefold_server.installation import Installation, build, running
+from onefold_server.settings import Settings
 
 OF_A_SCHOOL = "started_at"  # in the names of the indexes in which its sessions are in order
 

@@ -25,9 +25,9 @@ from sqlalchemy import (
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.updates import plain_update
-from onefold.domains.trace.tables import Exact
 from onefold.errors import ConstraintViolated, StoreFailed
 from onefold.ports.tables import Instant, Json, rows_of
+from onefold_server.domains.trades.tables import Exact
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 changed = Table(

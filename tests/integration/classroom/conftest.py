@@ -4,7 +4,7 @@ import pytest
 from tests.support import School
 from tests.support_classroom import Room, new_room
 
-from onefold.wiring import Installation
+from onefold_server.installation import Installation
 
 
 @pytest.fixture

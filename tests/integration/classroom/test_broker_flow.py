@@ -14,13 +14,13 @@ from tests.support import client_of, new_school
 from tests.support_classroom import Room, essay, new_room
 
 from onefold.adapters.kafka.mock import MockCluster
-from onefold.apps.http.app import create_app
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native, encode_structured
 from onefold.ports.transport import Outgoing
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(120)]
 CLOUD = [("content-type", b"application/cloudevents+json")]

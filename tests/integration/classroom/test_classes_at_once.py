@@ -10,9 +10,9 @@ import pytest
 from tests.support import WatchedUnitOfWork, another_server, new_school
 from tests.support_classroom import Room, essay
 
-from onefold.domains.classroom.classes import ClassService
-from onefold.domains.directory.tables import students
 from onefold.errors import Conflict
+from onefold_server.domains.classroom.classes import ClassService
+from onefold_server.domains.directory.tables import students
 
 
 async def test_creating_a_class_at_once_is_creating_it_once(room: Room) -> None:

@@ -9,12 +9,12 @@ from sqlalchemy import text
 from tests.support import School, another_server, new_school, principal
 from tests.support_classroom import Room, essay, new_room, watched
 
-from onefold.domains.classroom import events
-from onefold.domains.classroom.rules import Decision
-from onefold.domains.directory.rules import Role
 from onefold.errors import AlreadyDecided, Forbidden, InvalidInput, NotFound, StoreFailed
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.classroom import events
+from onefold_server.domains.classroom.rules import Decision
+from onefold_server.domains.directory.rules import Role
+from onefold_server.installation import Installation
 
 DAY = timedelta(hours=24)
 

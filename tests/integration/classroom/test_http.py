@@ -13,10 +13,10 @@ from tests.integration.http.test_auth import walk
 from tests.support import School, new_school
 from tests.support_classroom import Room, essay
 
-from onefold.apps.http.app import create_app
 from onefold.core.wire import encode_native, encode_structured
-from onefold.domains.directory.rules import Role, Scope
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Role, Scope
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation
 
 C = "/api/v1/classroom"
 ROSTER = "first_name,last_name,email\nAnna,Andersson,Anna@skola.se\nBjörn,Svartling,\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from onefold.apps.cli.main import app
 from onefold.errors import InvalidInput, NotFound
+from onefold_server.cli.main import app
 
 ROSTER = 'name,email\nAnna Andersson,anna@skola.se\n"Svartling, Björn",\nMärta von Essen,m@s.se\n'
 

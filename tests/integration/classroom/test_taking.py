@@ -10,10 +10,10 @@ from tests.support import School, new_school
 from tests.support_classroom import Room, counted_statements, essay, matches, new_room
 
 from onefold.core.envelope import Event
-from onefold.domains.classroom import events
 from onefold.errors import Conflict, Forbidden, InvalidEvent, InvalidInput, NotFound
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.classroom import events
+from onefold_server.installation import Installation
 
 
 async def test_the_best_pupil_of_the_class_is_suggested(room: Room) -> None:

@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 import pytest
 from tests.support import School, another_server, leave, new_school, rows
 
-from onefold.domains.directory.rules import ApiKey, Role, Scope
-from onefold.domains.directory.service import DirectoryService
-from onefold.domains.directory.tables import api_keys, schools, users
 from onefold.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import ApiKey, Role, Scope
+from onefold_server.domains.directory.service import DirectoryService
+from onefold_server.domains.directory.tables import api_keys, schools, users
+from onefold_server.installation import Installation
 
 
 class CountedPasswords:

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Table
 from tests.support import School, WatchedUnitOfWork, another_server, new_school
 
-from onefold.domains.directory.rules import Role
-from onefold.domains.directory.service import DirectoryService
-from onefold.domains.directory.tables import schools, users
 from onefold.errors import Conflict
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Role
+from onefold_server.domains.directory.service import DirectoryService
+from onefold_server.domains.directory.tables import schools, users
+from onefold_server.installation import Installation
 
 Meanwhile = Callable[[DirectoryService], Awaitable[Any]]
 

@@ -17,11 +17,11 @@ from tests.support import (
     telemetry_event,
 )
 
-from onefold.domains.directory.service import DirectoryService, RosterReport
-from onefold.domains.directory.tables import enrolments, students
 from onefold.errors import InvalidInput, NotFound
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.directory.service import DirectoryService, RosterReport
+from onefold_server.domains.directory.tables import enrolments, students
+from onefold_server.installation import Installation
 
 
 def a_file(*lines: str, header: str = "student_id,external_id,name,class_name") -> list[str]:

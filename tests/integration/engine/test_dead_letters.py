@@ -18,7 +18,6 @@ from onefold.adapters.sql.letters import SqlLetters
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
-from onefold.apps.cli.main import app
 from onefold.core.envelope import Event
 from onefold.engine.consumer import Park
 from onefold.engine.delivery import HandlerTransaction
@@ -29,6 +28,7 @@ from onefold.ports.letters import Wanted
 from onefold.ports.transport import Outgoing, Partition
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.points import Crash
+from onefold_server.cli.main import app
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

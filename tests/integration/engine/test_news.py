@@ -22,8 +22,8 @@ from onefold.adapters.valkey.transport import ValkeyTransport
 from onefold.core.envelope import Event
 from onefold.core.wire import decode
 from onefold.ports.transport import Subscription, Transport
-from onefold.settings import Settings
-from onefold.wiring import Installation, build, running, standing_by
+from onefold_server.installation import Installation, build, running, standing_by
+from onefold_server.settings import Settings
 
 WAIT_S = 15.0
 TOPIC = "lesson.ended"

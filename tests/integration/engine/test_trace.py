@@ -13,16 +13,16 @@ import pytest
 from tests.integration.engine.test_consumer import World, event
 from tests.integration.engine.test_dead_letters import _unsent
 
-from onefold.apps.logs import log_as
 from onefold.core.envelope import Event
-from onefold.core.trace import ids_of, trace_of, traced
+from onefold.core.trace_context import ids_of, trace_of, traced
 from onefold.core.wire import decode, encode_native
 from onefold.engine.consumer import Park
 from onefold.engine.context import handled
 from onefold.engine.delivery import HandlerTransaction
 from onefold.engine.relay import Routes
 from onefold.ports.transport import Outgoing
-from onefold.settings import Settings
+from onefold_server.logs import log_as
+from onefold_server.settings import Settings
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"

@@ -14,9 +14,9 @@ from tests.support_valkey import Valkey
 
 from onefold import Outcome, idempotent_consumer, open_guard
 from onefold.errors import IllegalTransition, InvalidSetting, StoreUnavailable, Unsupported
-from onefold.guards import OpenGuard
 from onefold.ports.guard import Guard
 from onefold.testing.contracts.guard import GuardContract
+from onefold.wiring.guards import OpenGuard
 
 MESSAGE = {
     "event_id": "order-1",

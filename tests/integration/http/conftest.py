@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from tests.support import School, client_of, telemetry_event
 
-from onefold.apps.http.app import create_app
-from onefold.domains.directory.rules import Role
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Role
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation
 
 
 @pytest.fixture

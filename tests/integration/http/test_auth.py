@@ -11,9 +11,9 @@ from httpx import AsyncClient, Response
 from tests.integration.http.conftest import Clients
 from tests.support import School, leave, new_school, telemetry_event
 
-from onefold.domains.directory.rules import Role, Scope
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Role, Scope
+from onefold_server.installation import Installation
 
 T = "/api/v1/telemetry"
 # Open to anyone: they tell nothing of anybody.

@@ -7,7 +7,7 @@ from httpx import AsyncClient
 from tests.integration.http.conftest import Clients
 from tests.support import School
 
-from onefold.domains.directory.rules import Role
+from onefold_server.domains.directory.rules import Role
 
 IMPORT = "/api/v1/students/import"
 

@@ -14,9 +14,6 @@ from pydantic import SecretStr
 from tests.integration.http.conftest import Clients
 from tests.support import School, WatchedUnitOfWork, client_of, telemetry_event, telemetry_over
 
-from onefold.apps.http.app import create_app
-from onefold.apps.http.problems import STATUS
-from onefold.domains.directory.rules import Role
 from onefold.errors import (
     CommitUnknown,
     ConstraintViolated,
@@ -28,9 +25,12 @@ from onefold.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.domains.directory.rules import Role
+from onefold_server.http.app import create_app
+from onefold_server.http.problems import STATUS
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 EVENTS = "/api/v1/telemetry/events"
 PROBLEM = {"type", "title", "status", "code", "detail", "instance"}

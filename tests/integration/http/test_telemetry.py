@@ -13,11 +13,11 @@ from tests.integration.http.conftest import Clients
 from tests.support import School, client_of, rows, telemetry_event, telemetry_over
 from tests.twins.lost_commit import LostCommit
 
-from onefold.apps.http.app import create_app
-from onefold.domains.directory.rules import Role
-from onefold.domains.telemetry.tables import events, sessions
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Role
+from onefold_server.domains.telemetry.tables import events, sessions
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation
 
 EVENTS = "/api/v1/telemetry/events"
 BATCH = "/api/v1/telemetry/batch"

@@ -12,8 +12,8 @@ from tests.integration.http.conftest import Clients
 from tests.support import School, new_school
 from tests.support_trace import World, opening, trade
 
-from onefold.domains.directory.rules import Role, Scope
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Role, Scope
+from onefold_server.installation import Installation
 
 P = "/api/v1/trace"
 WRITE, READ, MANAGE = Scope.TRACE_WRITE, Scope.TRACE_READ, Scope.TRACE_MANAGE

@@ -25,14 +25,6 @@ from tests.support_learning import (
 
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
-from onefold.domains.learning.budgets.rules import Enforcement
-from onefold.domains.learning.budgets.service import Usage
-from onefold.domains.learning.calendar import Period
-from onefold.domains.learning.content.rules import Given, Kind, Material, MaterialKind
-from onefold.domains.learning.content.tables import materials, topics
-from onefold.domains.learning.scenarios.definitions import shipped
-from onefold.domains.learning.scenarios.judge import LemmaJudge
-from onefold.domains.learning.scenarios.service import ScenarioService
 from onefold.errors import (
     BudgetExhausted,
     Conflict,
@@ -44,7 +36,15 @@ from onefold.errors import (
 )
 from onefold.ports.unit_of_work import Transaction
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.learning.budgets.rules import Enforcement
+from onefold_server.domains.learning.budgets.service import Usage
+from onefold_server.domains.learning.calendar import Period
+from onefold_server.domains.learning.content.rules import Given, Kind, Material, MaterialKind
+from onefold_server.domains.learning.content.tables import materials, topics
+from onefold_server.domains.learning.scenarios.definitions import shipped
+from onefold_server.domains.learning.scenarios.judge import LemmaJudge
+from onefold_server.domains.learning.scenarios.service import ScenarioService
+from onefold_server.installation import Installation
 
 USAGE = Usage(provider="acme", model="small", input_tokens=10, output_tokens=5)
 

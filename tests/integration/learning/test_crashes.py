@@ -11,18 +11,18 @@ from tests.support_crash import Explorer
 from tests.support_learning import finish_scenario, play_all
 
 from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.domains.learning.budgets.rules import read_amount
-from onefold.domains.learning.budgets.service import BudgetService, Usage
-from onefold.domains.learning.calendar import Period
-from onefold.domains.learning.reviews import store as review_store
-from onefold.domains.learning.reviews.service import meet_words
-from onefold.domains.learning.scenarios import store as scenario_store
-from onefold.domains.learning.scenarios.judge import LemmaJudge
-from onefold.domains.learning.scenarios.service import ScenarioService
-from onefold.domains.learning.sessions import store as session_store
 from onefold.ports.unit_of_work import UnitOfWork
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.learning.budgets.rules import read_amount
+from onefold_server.domains.learning.budgets.service import BudgetService, Usage
+from onefold_server.domains.learning.calendar import Period
+from onefold_server.domains.learning.reviews import store as review_store
+from onefold_server.domains.learning.reviews.service import meet_words
+from onefold_server.domains.learning.scenarios import store as scenario_store
+from onefold_server.domains.learning.scenarios.judge import LemmaJudge
+from onefold_server.domains.learning.scenarios.service import ScenarioService
+from onefold_server.domains.learning.sessions import store as session_store
+from onefold_server.installation import Installation
 
 pytestmark = pytest.mark.timeout(120)
 USAGE = Usage(provider="acme", model="small")
@@ -200,7 +200,7 @@ async def test_the_explorer_catches_settling_without_a_claim(
     onefold: Installation, school: School, clock: ManualClock
 ) -> None:
     """A twin that spends first and ends the reservation in another commit is caught."""
-    from onefold.domains.learning.budgets import store
+    from onefold_server.domains.learning.budgets import store
 
     async def spend_then_end(uow: UnitOfWork, case: tuple[UUID, UUID]) -> None:
         async with uow.begin() as tx:

@@ -8,12 +8,12 @@ import pytest
 from tests.support import School, new_school
 from tests.support_learning import finish_scenario, http_client, key_of, open_session, play_all
 
-from onefold.apps.http.app import create_app
-from onefold.domains.directory.rules import Role, Scope
-from onefold.domains.learning.calendar import Period
-from onefold.domains.learning.content.rules import Given, Kind
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Role, Scope
+from onefold_server.domains.learning.calendar import Period
+from onefold_server.domains.learning.content.rules import Given, Kind
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation
 
 
 async def test_a_learner_is_served_from_session_to_summary(  # noqa: PLR0915 (one story)

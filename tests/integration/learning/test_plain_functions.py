@@ -5,9 +5,9 @@ from uuid import uuid4
 import pytest
 
 from onefold.errors import NotFound
-from onefold.learning import aio, sync
-from onefold.settings import Settings
-from onefold.wiring import build
+from onefold_server.embed.learning import aio, sync
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 
 async def _school(url: str) -> None:

@@ -9,8 +9,6 @@ from tests.support import School, new_school
 from tests.support_learning import change, open_session, pupil, servers
 
 from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.domains.learning.sessions.rules import Session, SessionTypes, State
-from onefold.domains.learning.sessions.service import SessionService
 from onefold.errors import (
     Conflict,
     Forbidden,
@@ -20,7 +18,9 @@ from onefold.errors import (
     Outdated,
 )
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.learning.sessions.rules import Session, SessionTypes, State
+from onefold_server.domains.learning.sessions.service import SessionService
+from onefold_server.installation import Installation
 
 
 async def test_a_session_is_started_changed_completed_and_read_back(

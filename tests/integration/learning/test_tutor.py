@@ -12,20 +12,20 @@ from pydantic import SecretStr
 from tests.support import new_school
 from tests.support_learning import play
 
-from onefold.apps.cli.learning import learner as learner_command
-from onefold.domains.learning.budgets.purse import BudgetPurse
-from onefold.domains.learning.calendar import Period
-from onefold.domains.learning.scenarios import rules
-from onefold.domains.learning.scenarios.definitions import shipped
-from onefold.domains.learning.scenarios.judge import LemmaJudge, LlmJudge, prompt
-from onefold.domains.learning.scenarios.service import ScenarioService
 from onefold.errors import IllegalTransition, InvalidSetting, StoreContended
-from onefold.ports.turn_judge import Task, Turn, Verdict
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.testing.language_model import RecordedModel, recording_key
-from onefold.wiring import build
-from onefold.wiring_learning import learning_over
+from onefold_server.cli.learning import learner as learner_command
+from onefold_server.domains.learning.budgets.purse import BudgetPurse
+from onefold_server.domains.learning.calendar import Period
+from onefold_server.domains.learning.scenarios import rules
+from onefold_server.domains.learning.scenarios.definitions import shipped
+from onefold_server.domains.learning.scenarios.judge import LemmaJudge, LlmJudge, prompt
+from onefold_server.domains.learning.scenarios.service import ScenarioService
+from onefold_server.domains.learning.turn_judge import Task, Turn, Verdict
+from onefold_server.installation import build
+from onefold_server.settings import Settings
+from onefold_server.testing.language_model import RecordedModel, recording_key
+from onefold_server.wiring.learning import learning_over
 
 SAID = "Muy buenas; somos dos y querríamos sentarnos."
 

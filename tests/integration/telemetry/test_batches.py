@@ -15,10 +15,10 @@ from tests.support import (
 )
 from tests.twins.lost_commit import LostCommit
 
-from onefold.domains.directory.rules import Role
 from onefold.errors import NotFound, StoreUnavailable
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Role
+from onefold_server.installation import Installation
 
 
 async def test_the_status_tells_what_really_happened(

@@ -23,17 +23,17 @@ from tests.support import (
 )
 from tests.twins.check_then_insert import CheckThenInsert
 
-from onefold.apps.http.app import create_app
-from onefold.domains.directory.rules import Role
-from onefold.domains.directory.tables import students
-from onefold.domains.telemetry.intake import Receipt
-from onefold.domains.telemetry.rules import Summary, features, read_event
-from onefold.domains.telemetry.tables import events, sessions
-from onefold.domains.telemetry.tables import features as features_table
 from onefold.errors import ConstraintViolated
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.domains.directory.rules import Role
+from onefold_server.domains.directory.tables import students
+from onefold_server.domains.telemetry.intake import Receipt
+from onefold_server.domains.telemetry.rules import Summary, features, read_event
+from onefold_server.domains.telemetry.tables import events, sessions
+from onefold_server.domains.telemetry.tables import features as features_table
+from onefold_server.http.app import create_app
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 Event = dict[str, Any]
 

@@ -17,13 +17,13 @@ from tests.support import (
     telemetry_over,
 )
 
-from onefold.domains.directory.rules import Role
-from onefold.domains.directory.tables import enrolments, students
-from onefold.domains.telemetry.intake import Receipt
-from onefold.domains.telemetry.tables import batches, events, sessions
 from onefold.errors import Forbidden, InvalidInput
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Role
+from onefold_server.domains.directory.tables import enrolments, students
+from onefold_server.domains.telemetry.intake import Receipt
+from onefold_server.domains.telemetry.tables import batches, events, sessions
+from onefold_server.installation import Installation
 
 
 def counts(receipt: Receipt) -> tuple[int, int, list[tuple[int, str]]]:

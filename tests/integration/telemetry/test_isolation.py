@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 import pytest
 from tests.support import School, new_school, rows, telemetry_event
 
-from onefold.domains.directory.rules import Principal
-from onefold.domains.directory.tables import students
-from onefold.domains.telemetry.service import TelemetryService
-from onefold.domains.telemetry.tables import events, features, sessions
 from onefold.errors import NotFound
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Principal
+from onefold_server.domains.directory.tables import students
+from onefold_server.domains.telemetry.service import TelemetryService
+from onefold_server.domains.telemetry.tables import events, features, sessions
+from onefold_server.installation import Installation
 
 
 @pytest.fixture

@@ -19,15 +19,15 @@ from tests.support import (
 from tests.twins.lost_commit import LostCommit
 
 from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.domains.directory.rules import Principal, Role
-from onefold.domains.telemetry.events import FEATURES_COMPUTED
-from onefold.domains.telemetry.rules import Profile
-from onefold.domains.telemetry.service import Policy, TelemetryService
-from onefold.domains.telemetry.tables import features as features_table
-from onefold.domains.telemetry.tables import sessions
 from onefold.errors import Forbidden, InvalidInput, NotFound, StoreUnavailable
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation
+from onefold_server.domains.directory.rules import Principal, Role
+from onefold_server.domains.telemetry.events import FEATURES_COMPUTED
+from onefold_server.domains.telemetry.rules import Profile
+from onefold_server.domains.telemetry.service import Policy, TelemetryService
+from onefold_server.domains.telemetry.tables import features as features_table
+from onefold_server.domains.telemetry.tables import sessions
+from onefold_server.installation import Installation
 
 MINUTE = timedelta(minutes=1)
 

@@ -4,7 +4,7 @@ import pytest
 from tests.support import School
 from tests.support_trace import World
 
-from onefold.wiring import Installation
+from onefold_server.installation import Installation
 
 
 @pytest.fixture

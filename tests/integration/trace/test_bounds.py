@@ -10,8 +10,8 @@ from sqlalchemy import delete, event, select, text, update
 from tests.support import another_server, rows
 from tests.support_trace import HOUR, MINUTE, World, trade
 
-from onefold.domains.trace import store
-from onefold.domains.trace.tables import deliveries, rounds, subscriptions
+from onefold_server.domains.trades import store
+from onefold_server.domains.trades.tables import deliveries, rounds, subscriptions
 
 
 @contextmanager

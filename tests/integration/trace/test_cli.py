@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from onefold.apps.cli.main import app
+from onefold_server.cli.main import app
 
 STATEMENT = "\n".join(
     [

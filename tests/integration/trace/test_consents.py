@@ -6,7 +6,7 @@ from datetime import timedelta
 from tests.support import another_server, rows
 from tests.support_trace import World
 
-from onefold.domains.trace.tables import deliveries, subscriptions
+from onefold_server.domains.trades.tables import deliveries, subscriptions
 
 MANY = range(300, 308)  # eight delays, so that chance does not find the last
 

@@ -12,11 +12,11 @@ from tests.support import another_server, new_school, rows
 from tests.support_trace import BUSY, HOUR, MINUTE, OK, Scripted, World, files, opening, trade
 
 from onefold.core.published import PROFILES, require
-from onefold.domains.trace.desk import TraceDesk
-from onefold.domains.trace.tables import deliveries, destinations
 from onefold.errors import IllegalTransition, InvalidInput
 from onefold.ports.desk import Route
 from onefold.ports.sink import Kind, Outcome, Toll
+from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.tables import deliveries, destinations
 
 
 async def test_a_closed_trade_becomes_a_file(world: World, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import pytest
 from tests.support import another_server
 from tests.support_trace import World
 
-from onefold.domains.trace import store
-from onefold.domains.trace.service import TraceService
 from onefold.engine.courier import sent_once
 from onefold.errors import InvalidInput, NotFound
 from onefold.ports.sink import Outcome, Parcel
+from onefold_server.domains.trades import store
+from onefold_server.domains.trades.service import TraceService
 
 
 @pytest.mark.parametrize(

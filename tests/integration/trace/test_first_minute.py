@@ -10,12 +10,12 @@ from sqlalchemy import ForeignKeyConstraint, text
 from tests.support import new_school
 from tests.support_trace import World, trade
 
-from onefold.domains.trace.tables import attempts, deliveries, revisions
 from onefold.ports.tables import rows_of
 from onefold.ports.unit_of_work import Transaction
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import build
+from onefold_server.domains.trades.tables import attempts, deliveries, revisions
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 _CHECKED = sorted(
     (

@@ -19,14 +19,14 @@ from tests.support_trace import bucket, files
 from onefold.adapters.sinks import registry
 from onefold.adapters.sinks.address import allowed, target
 from onefold.adapters.sinks.file import FileSink, compact
-from onefold.adapters.sinks.myfxbook import MyfxbookSink
 from onefold.adapters.sinks.posting import classified, retry_after
 from onefold.adapters.sinks.s3 import S3Sink
 from onefold.adapters.sinks.webhook import WebhookSink
 from onefold.core.published import Full, encode
-from onefold.domains.trace.service import marked_body
 from onefold.errors import InvalidInput
 from onefold.ports.sink import Kind, Outcome, Parcel, Sink, Toll
+from onefold_server.adapters.myfxbook import MyfxbookSink
+from onefold_server.domains.trades.service import marked_body
 
 NOW = datetime(2026, 1, 15, 14, 30, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

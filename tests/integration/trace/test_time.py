@@ -15,11 +15,11 @@ from tests.support_trace import BUSY, HOUR, MINUTE, OK, Scripted, World, files, 
 from tests.support_valkey import Valkey
 
 from onefold.adapters.sinks.posting import retry_after
-from onefold.apps.cli.statement import read_statement
 from onefold.ports.sink import Kind, Outcome
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import build
+from onefold_server.cli.statement import read_statement
+from onefold_server.installation import build
+from onefold_server.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("zone")
 

@@ -17,13 +17,13 @@ from tests.support_journal import Journal
 from tests.support_receiver import Received, Receiver, Said, receiving
 from tests.support_trace import MINUTE, World
 
-from onefold.adapters.sinks.tradervue import Pace, TradervueSink
 from onefold.core.published import ResultOnly, encode
-from onefold.domains.trace.desk import TraceDesk
-from onefold.domains.trace.tables import attempts, deliveries, destinations
 from onefold.engine.courier import Courier
 from onefold.ports.sink import Kind, Outcome, Parcel, Toll, one_at_a_time
-from onefold.wiring import Installation
+from onefold_server.adapters.tradervue import Pace, TradervueSink
+from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.tables import attempts, deliveries, destinations
+from onefold_server.installation import Installation
 
 LOOK = timedelta(seconds=10)
 ONCE = Pace(watch_s=0)  # one look an attempt

@@ -10,9 +10,9 @@ from tests.support import School, another_server, new_school
 from tests.support_trace import BUSY, MINUTE, OK, Scripted, World
 from tests.support_valkey import Valkey
 
-from onefold.settings import Settings
 from onefold.testing.clock import ManualClock
-from onefold.wiring import Installation, build
+from onefold_server.installation import Installation, build
+from onefold_server.settings import Settings
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ async def test_what_is_done_is_not_done_again_though_valkey_says_so(
     await world.closed()
     await _fed(world, MINUTE * 5)
     done = await world.only()
-    from onefold.domains.trace.service import kind_of
     from onefold.ports.deadlines import Deadline
+    from onefold_server.domains.trades.service import kind_of
 
     again = Deadline(
         kind=kind_of(done["destination_id"]), key=str(done["id"]), due_at=world.now, payload={}

@@ -5,8 +5,8 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from onefold.adapters.llm.chat import ChatModel
 from onefold.errors import ServerUnavailable
+from onefold_server.adapters.language_model import ChatModel
 
 
 def model(answer: httpx.Response) -> ChatModel:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from onefold.apps.celery import BEAT, TASK, app, process_pending_traces
 from onefold.errors import InvalidInput
+from onefold_server.celery import BEAT, TASK, app, process_pending_traces
 
 
 @pytest.mark.parametrize("limit", [0, -1])

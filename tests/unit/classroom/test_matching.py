@@ -4,7 +4,7 @@ from unicodedata import normalize
 
 import pytest
 
-from onefold.domains.classroom.matching import SURE, Essay, Match, Pupil, match
+from onefold_server.domains.classroom.matching import SURE, Essay, Match, Pupil, match
 
 CLASS = [
     Pupil("anna", "Anna", "Andersson", "anna.andersson@skola.example"),

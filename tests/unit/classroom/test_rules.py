@@ -4,7 +4,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from onefold.domains.classroom.rules import (
+from onefold.errors import FieldProblem, InvalidEvent
+from onefold_server.domains.classroom.rules import (
     MAX_ESSAYS,
     MAX_STUDENTS,
     Candidate,
@@ -18,7 +19,6 @@ from onefold.domains.classroom.rules import (
     settle,
     split_name,
 )
-from onefold.errors import FieldProblem, InvalidEvent
 
 A, B, C = (UUID(int=n) for n in (1, 2, 3))
 

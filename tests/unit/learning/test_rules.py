@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support_learning import change
 
-from onefold.domains.learning.analytics import rules as analytics
-from onefold.domains.learning.budgets import rules as budgets
-from onefold.domains.learning.calendar import (
+from onefold.errors import InvalidInput
+from onefold_server.domains.learning.analytics import rules as analytics
+from onefold_server.domains.learning.budgets import rules as budgets
+from onefold_server.domains.learning.calendar import (
     Period,
     Span,
     day_start,
@@ -25,10 +26,11 @@ from onefold.domains.learning.calendar import (
     streak,
     zone_of,
 )
-from onefold.domains.learning.content import rules as content
-from onefold.domains.learning.reviews import anki
-from onefold.domains.learning.reviews import rules as reviews
-from onefold.domains.learning.reviews.scheduling import (
+from onefold_server.domains.learning.content import rules as content
+from onefold_server.domains.learning.language_model import Completion, LanguageModel
+from onefold_server.domains.learning.reviews import anki
+from onefold_server.domains.learning.reviews import rules as reviews
+from onefold_server.domains.learning.reviews.scheduling import (
     Answer,
     Scheduler,
     imported_memory,
@@ -36,28 +38,26 @@ from onefold.domains.learning.reviews.scheduling import (
     plan,
     recall,
 )
-from onefold.domains.learning.scenarios import rules as scenarios
-from onefold.domains.learning.scenarios.definitions import (
+from onefold_server.domains.learning.scenarios import rules as scenarios
+from onefold_server.domains.learning.scenarios.definitions import (
     Criterion,
     Objective,
     ScriptPhase,
     read_definition,
     shipped,
 )
-from onefold.domains.learning.scenarios.judge import LemmaJudge, LlmJudge, look, prompt
-from onefold.domains.learning.scenarios.lemma import found_in, is_telling, stem
-from onefold.domains.learning.sessions.rules import SessionTypes, check_change
-from onefold.domains.learning.values import (
+from onefold_server.domains.learning.scenarios.judge import LemmaJudge, LlmJudge, look, prompt
+from onefold_server.domains.learning.scenarios.lemma import found_in, is_telling, stem
+from onefold_server.domains.learning.sessions.rules import SessionTypes, check_change
+from onefold_server.domains.learning.turn_judge import Task, Turn, Verdict
+from onefold_server.domains.learning.values import (
     check_language,
     check_object,
     check_text,
     merge_patch,
     word_key,
 )
-from onefold.errors import InvalidInput
-from onefold.ports.language_model import Completion, LanguageModel
-from onefold.ports.turn_judge import Task, Turn, Verdict
-from onefold.testing.language_model import RecordedModel, recording_key
+from onefold_server.testing.language_model import RecordedModel, recording_key
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -12,21 +12,21 @@ from uuid import UUID
 
 import pytest
 
-from onefold.apps.cli.ingest.interrupt import Interrupt
-from onefold.apps.cli.ingest.loader import (
+from onefold.errors import InvalidInput, StoreUnavailable
+from onefold_server.cli.ingest.interrupt import Interrupt
+from onefold_server.cli.ingest.loader import (
     MAX_BATCH_BYTES,
     Distinct,
     Load,
     Tally,
     batches,
 )
-from onefold.apps.cli.ingest.rejects import Reject, Rejects
-from onefold.apps.cli.ingest.report import as_json, progress_bar, summary
-from onefold.apps.cli.ingest.rows import Row
-from onefold.apps.cli.ingest.sources import Source
-from onefold.apps.cli.ingest.spec import wrong
-from onefold.domains.telemetry.intake import Receipt, Refusal
-from onefold.errors import InvalidInput, StoreUnavailable
+from onefold_server.cli.ingest.rejects import Reject, Rejects
+from onefold_server.cli.ingest.report import as_json, progress_bar, summary
+from onefold_server.cli.ingest.rows import Row
+from onefold_server.cli.ingest.sources import Source
+from onefold_server.cli.ingest.spec import wrong
+from onefold_server.domains.telemetry.intake import Receipt, Refusal
 
 
 class Ledger:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onefold.apps.cli.ingest.mapping import HEAD_ROWS, read_events, snake_case
-from onefold.apps.cli.ingest.rows import Fault
-from onefold.apps.cli.ingest.sources import Source
-from onefold.apps.cli.ingest.spec import parse_spec
 from onefold.core.ids import derived_id
 from onefold.errors import InvalidInput
+from onefold_server.cli.ingest.mapping import HEAD_ROWS, read_events, snake_case
+from onefold_server.cli.ingest.rows import Fault
+from onefold_server.cli.ingest.sources import Source
+from onefold_server.cli.ingest.spec import parse_spec
 
 SCHOOL = UUID(int=9)
 A, B = str(UUID(int=10)), str(UUID(int=11))

@@ -8,9 +8,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from onefold.apps.cli.ingest.remote import ATTEMPTS, Remote, connected
-from onefold.apps.cli.ingest.sinks import ServerSink, client_version
 from onefold.errors import InvalidInput, ServerUnavailable
+from onefold_server.cli.ingest.remote import ATTEMPTS, Remote, connected
+from onefold_server.cli.ingest.sinks import ServerSink, client_version
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 Answer = Callable[[], httpx.Response]

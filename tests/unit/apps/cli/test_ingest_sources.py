@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from onefold.apps.cli.ingest.sources import (
+from onefold.errors import InvalidInput
+from onefold_server.cli.ingest.sources import (
     MAX_LINE_BYTES,
     MAX_ROW_LINES,
     Layout,
     Source,
     source_name,
 )
-from onefold.apps.cli.ingest.spec import FileSpec
-from onefold.errors import InvalidInput
+from onefold_server.cli.ingest.spec import FileSpec
 
 
 def source(content: bytes, name: str | None = "log.csv") -> Source:

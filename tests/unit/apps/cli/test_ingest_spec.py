@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from onefold.apps.cli.ingest.spec import MapSpec, parse_spec, read_spec
 from onefold.errors import InvalidInput
+from onefold_server.cli.ingest.spec import MapSpec, parse_spec, read_spec
 
 EVENT = """
 [event]

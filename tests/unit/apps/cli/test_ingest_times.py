@@ -2,9 +2,9 @@
 
 import pytest
 
-from onefold.apps.cli.ingest.rows import Fault
-from onefold.apps.cli.ingest.spec import TimeSpec
-from onefold.apps.cli.ingest.times import time_reader
+from onefold_server.cli.ingest.rows import Fault
+from onefold_server.cli.ingest.spec import TimeSpec
+from onefold_server.cli.ingest.times import time_reader
 
 OSLO = {"format": "%Y-%m-%d %H:%M", "zone": "Europe/Oslo"}
 

@@ -5,8 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from onefold.domains.directory.roster import read_roster
-from onefold.domains.directory.rules import (
+from onefold.errors import Forbidden, InvalidInput
+from onefold_server.domains.directory.roster import read_roster
+from onefold_server.domains.directory.rules import (
     SCOPES_OF,
     ApiKey,
     Principal,
@@ -17,7 +18,6 @@ from onefold.domains.directory.rules import (
     require_text,
     scopes_for,
 )
-from onefold.errors import Forbidden, InvalidInput
 
 SCHOOL = UUID(int=1)
 PUPIL = UUID(int=2)

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from onefold.domains.telemetry.rules import (
+from onefold.errors import InvalidInput
+from onefold_server.domains.telemetry.rules import (
     MAX_DATA_BYTES,
     VOCABULARY,
     Profile,
@@ -16,7 +17,6 @@ from onefold.domains.telemetry.rules import (
     features,
     read_event,
 )
-from onefold.errors import InvalidInput
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EVENT_ID = "8c4d6f0e-0000-4000-8000-000000000001"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from onefold.domains.trace.rules import leaves_at
+from onefold_server.domains.trades.rules import leaves_at
 
 EXIT = datetime(2026, 1, 15, 14, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -1,0 +1,302 @@
+"""Turns settings into the parts of a running server."""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import Final
+
+from pwdlib import PasswordHash
+
+from onefold.adapters.sql.audit import SqlAudit
+from onefold.adapters.sql.backlog import SqlBacklog
+from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.health import probe
+from onefold.adapters.sql.ledger import SqlLedger
+from onefold.adapters.sql.letters import SqlLetters
+from onefold.adapters.sql.meter import sql_meter
+from onefold.adapters.sql.migrate import migrate, require_current
+from onefold.adapters.sql.outbox import SqlOutbox
+from onefold.adapters.sql.purge import SqlStoreroom
+from onefold.adapters.sql.statistics import EVERY_S, analyse_new_tables
+from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.adapters.sql.unprotected import SqlUnprotectedLog
+from onefold.core.clock import Clock, SystemClock
+from onefold.engine.courier import Courier
+from onefold.engine.feed import Feed
+from onefold.engine.housekeeping import Housekeeping, Keeps
+from onefold.engine.meters import of_feed, of_housekeeping, of_loops, of_relay
+from onefold.engine.reconcile import Reconciled, reconcile_all
+from onefold.engine.relay import Relay
+from onefold.engine.service import Loop
+from onefold.ports.meter import Meter
+from onefold.wiring.brokers import (
+    Broker,
+    Texts,
+    around,
+    broker_of,
+    guard_of,
+    listener_of,
+    ring_for_others,
+    worker_name,
+)
+from onefold_server.domains.classroom.service import ClassroomService
+from onefold_server.domains.directory.service import DirectoryService
+from onefold_server.domains.learning.service import LearningService
+from onefold_server.domains.telemetry.service import Policy, TelemetryService
+from onefold_server.settings import HERE, Settings, make_folder
+from onefold_server.wiring.classroom import classroom_over, matches_feed, of_essays
+from onefold_server.wiring.learning import learning_over
+from onefold_server.wiring.trades import Trace, of_trace, trace_over
+
+LISTEN_AGAIN_S: Final = 1.0  # after the connection that hears of news was lost
+
+
+class _Argon2:
+    """`pwdlib`'s recommended hash, computed beside the event loop."""
+
+    def __init__(self) -> None:
+        self._hash = PasswordHash.recommended()
+
+    async def hash(self, password: str) -> str:
+        return await asyncio.to_thread(self._hash.hash, password)
+
+    async def verify(self, password: str, hashed: str) -> bool:
+        return await asyncio.to_thread(self._hash.verify, password, hashed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """One process's parts, put together. `aclose` lets go of what they hold."""
+
+    settings: Settings
+    database: Database
+    directory: DirectoryService
+    telemetry: TelemetryService
+    learning: LearningService
+    classroom: ClassroomService
+    trace: Trace
+    clock: Clock
+    uow: SqlUnitOfWork
+    ledger: SqlLedger
+    backlog: SqlBacklog
+    letters: SqlLetters
+    audit: SqlAudit
+    meters: list[Meter] = field(default_factory=list)
+    feeds: list[Feed] = field(default_factory=list)  # consumers of this process
+
+    @property
+    def texts(self) -> Texts:
+        """Metrics of domains that keep a registry of their own."""
+        return [self.trace.metrics.text]
+
+    async def migrate(self) -> None:
+        """Bring the database to this version's schema."""
+        await migrate(self.database)
+
+    async def prepare(self) -> None:
+        """
+        Make the database fit to serve: migrate SQLite, insist that another one is current.
+
+        Raises:
+            SchemaOutdated: run `onefold migrate` first; nothing was changed.
+        """
+        if self.uow.features.name == "sqlite":
+            await self.migrate()
+        else:
+            await require_current(self.database)
+
+    async def check(self) -> None:
+        """Raise unless the database can be written and read, and is still where it was."""
+        await probe(self.uow, socket.gethostname()[:64], now=self.clock.now())
+        self.database.require_file()
+
+    def broker(self) -> Broker:
+        """Where this installation's events go: the broker that is set, else its database."""
+        valkey = self.settings.valkey
+        return broker_of(
+            self.uow,
+            kafka=self.settings.kafka,
+            valkey=None if valkey is None else valkey.get_secret_value(),
+        )
+
+    async def reconcile(self, *, valkey: str | None = None) -> Reconciled:
+        """
+        Settle all that ran without protection, with the guard of Valkey or of this database.
+
+        Raises:
+            StoreUnavailable: the guard does not answer; what was settled stays so.
+        """
+        log = SqlUnprotectedLog(self.uow)
+        async with guard_of(self.database, valkey=valkey) as guard:
+            return await reconcile_all(guard, log, now=self.clock.now())
+
+    def loops(self) -> list[Loop]:
+        """The loops of the domains."""
+        batch = 100
+
+        async def sweep() -> bool:
+            return await self.telemetry.close_idle_sessions(limit=batch) == batch
+
+        async def sweep_learning() -> bool:
+            return await self.learning.sweep(limit=batch)
+
+        async def analyse() -> bool:
+            await analyse_new_tables(self.database)
+            return False
+
+        of_postgres = self.uow.features.name == "postgresql"
+        every_s = self.settings.trace_reconcile_every_s
+        return [
+            *([Loop("analyse new tables", analyse, every_s=EVERY_S)] if of_postgres else []),
+            *self.trace.loops(self.courier, reconcile_every_s=every_s),
+            Loop("close idle sessions", sweep, every_s=self.settings.sweep_every_s),
+            Loop("end abandoned learning", sweep_learning, every_s=self.settings.sweep_every_s),
+            Loop(
+                "close due batches",
+                self.classroom.batches.close_due,
+                every_s=self.settings.sweep_every_s,
+            ),
+        ]
+
+    @cached_property
+    def courier(self) -> Courier:
+        """This process's courier."""
+        return self.trace.courier()
+
+    async def aclose(self) -> None:
+        """Leave what is under way to be sent again, close the database. Safe twice."""
+        if "courier" in self.__dict__:
+            await self.courier.aclose()
+        await self.trace.aclose()
+        await self.uow.aclose()
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    random: Callable[[int], bytes] = secrets.token_bytes,
+    max_age: timedelta | None = None,
+    any_age: bool = False,
+) -> Installation:
+    """
+    The parts that *settings* describe; nothing is connected yet.
+
+    Args:
+        settings: What to build.
+        clock: What time it is; the system's by default.
+        random: That many unpredictable bytes.
+        max_age: How old an event may be, instead of the setting.
+        any_age: Take events of any age.
+    """
+    if "database_url" not in settings.model_fields_set:
+        make_folder(HERE)
+    database = Database(settings.database_url.get_secret_value(), wait_s=settings.store_wait_s)
+    uow = SqlUnitOfWork(database)
+    clock = clock or SystemClock()
+    policy = Policy(
+        max_age=None if any_age else (max_age or settings.event_max_age),
+        idle_gap=settings.session_idle,
+        profile=settings.features_profile,
+    )
+    classroom = classroom_over(uow, settings=settings, clock=clock, random=random)
+    trace = trace_over(uow, settings=settings, clock=clock, random=random)
+    return Installation(
+        settings=settings,
+        database=database,
+        directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
+        telemetry=TelemetryService(uow, clock=clock, policy=policy),
+        learning=learning_over(uow, settings=settings, clock=clock, random=random),
+        classroom=classroom,
+        trace=trace,
+        clock=clock,
+        uow=uow,
+        ledger=SqlLedger(uow),
+        backlog=SqlBacklog(uow),
+        letters=SqlLetters(uow),
+        audit=SqlAudit(uow),
+        meters=[sql_meter(uow, clock), of_essays(classroom.batches), of_trace(trace)],
+    )
+
+
+@asynccontextmanager
+async def running(onefold: Installation) -> AsyncIterator[None]:
+    """Run the worker's loops beside the block, and stop them after it."""
+    feed = matches_feed(
+        onefold.classroom,
+        settings=onefold.settings,
+        uow=onefold.uow,
+        ledger=onefold.ledger,
+        clock=onefold.clock,
+    )
+    if feed is not None:
+        onefold.feeds.append(feed)
+        onefold.meters.append(of_feed(feed))
+        feed.start()
+    broker = onefold.broker()
+    loops = [*onefold.loops(), *_event_loops(onefold, broker)]
+    onefold.meters.append(of_loops(loops))
+    for loop in loops:
+        loop.start()
+    try:
+        yield
+    finally:
+        for loop in loops:
+            await loop.stop()
+        while onefold.feeds:
+            await onefold.feeds.pop().stop()
+        await broker.aclose()
+
+
+def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
+    """Those that bring events out, hear of new ones, and remove what is over; their meters."""
+    settings, uow = onefold.settings, onefold.uow
+    sending = Relay(SqlOutbox(uow), broker, owner=worker_name(), around=around(onefold.clock))
+    keeping = Housekeeping(
+        SqlStoreroom(uow),
+        broker,
+        specs=[feed.spec for feed in onefold.feeds],
+        keeps=_keeps(settings),
+        clock=onefold.clock,
+        topics=sending.topics,
+    )
+    relay = Loop("relay", sending.step, every_s=settings.relay_poll_s)
+    uow.on_published = relay.wake
+    onefold.meters.extend((of_relay(sending), of_housekeeping(keeping)))
+    loops = [relay, Loop("housekeeping", keeping.step, every_s=settings.purge_every_s)]
+    listen = listener_of(onefold.database)
+    if listen is not None:
+
+        async def hear() -> bool:
+            await listen(relay.wake)
+            return False  # it was lost: after a pause, listen again
+
+        loops.append(Loop("listening", hear, every_s=LISTEN_AGAIN_S))
+    return loops
+
+
+def _keeps(settings: Settings) -> Keeps:
+    return Keeps(
+        sent=timedelta(seconds=settings.sent_keep_s),
+        claims=timedelta(seconds=settings.claims_keep_s),
+        letters=timedelta(seconds=settings.letters_keep_s),
+        starts=timedelta(seconds=settings.claims_keep_s),
+        messages=timedelta(seconds=settings.messages_keep_s),
+        unread=timedelta(seconds=settings.unread_keep_s),
+    )
+
+
+@asynccontextmanager
+async def standing_by(onefold: Installation) -> AsyncIterator[None]:
+    """Run no loop; tell those of other processes what the block publishes."""
+    bell = ring_for_others(onefold.uow, onefold.database)
+    try:
+        yield
+    finally:
+        if bell is not None:
+            await bell.aclose()

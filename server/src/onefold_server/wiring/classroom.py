@@ -1,0 +1,100 @@
+"""Builds the classroom; `onefold_server.installation` calls it."""
+
+import asyncio
+from collections.abc import Sequence
+
+from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
+from onefold.core.clock import Clock
+from onefold.core.envelope import Event
+from onefold.core.ids import Random
+from onefold.engine.consumer import ConsumerSpec, Verdict, retry_then_park
+from onefold.engine.delivery import HandlerTransaction
+from onefold.engine.feed import Feed
+from onefold.errors import Refused
+from onefold.ports.ledger import Ledger
+from onefold.ports.meter import Measure, Meter
+from onefold.ports.unit_of_work import UnitOfWork
+from onefold.wiring.brokers import around, broker_of
+from onefold_server.domains.classroom.batches import CONSUMER, BatchService
+from onefold_server.domains.classroom.classes import ClassService
+from onefold_server.domains.classroom.matching import Essay, Match, Pupil, match
+from onefold_server.domains.classroom.service import ClassroomService
+from onefold_server.settings import Settings
+
+
+def classroom_over(
+    uow: UnitOfWork, *, settings: Settings, clock: Clock, random: Random
+) -> ClassroomService:
+    """Every area of the classroom over *uow*."""
+    return ClassroomService(
+        classes=ClassService(uow, clock=clock, random=random),
+        batches=BatchService(
+            uow,
+            clock=clock,
+            random=random,
+            deadline=settings.classroom_deadline,
+            match=_match_beside,
+        ),
+    )
+
+
+async def _match_beside(essays: Sequence[Essay], pupils: Sequence[Pupil]) -> Sequence[Match]:
+    """As `match`, in a thread: the server answers others meanwhile."""
+    return await asyncio.to_thread(match, essays, pupils)
+
+
+def of_essays(batches: BatchService) -> Meter:
+    """What became of essays and suggestions; what is begun again counts again."""
+
+    async def meter() -> Sequence[Measure]:
+        return [
+            Measure(
+                name="onefold_classroom_essays_total",
+                help="Essays and suggestions that came in, by what became of them",
+                value=number,
+                labels={"outcome": outcome},
+            )
+            for outcome, number in batches.seen.items()
+        ]
+
+    return meter
+
+
+def matches_spec(classroom: ClassroomService, topic: str) -> ConsumerSpec:
+    """Who takes suggested authors from a broker."""
+
+    async def take(event: Event, tx: HandlerTransaction) -> None:
+        await classroom.batches.take(tx.tx, event, now=tx.now)
+
+    return ConsumerSpec(
+        name=CONSUMER, topics=(topic,), handler=take, max_batch=20, policy=park_refused
+    )
+
+
+def park_refused(error: BaseException, attempt: int, most: int) -> Verdict:
+    """What was refused can never succeed: parked at once, with the refusal as its reason."""
+    if isinstance(error, Refused):
+        return Verdict.PARK
+    return retry_then_park(error, attempt, most)
+
+
+def matches_feed(
+    classroom: ClassroomService,
+    *,
+    settings: Settings,
+    uow: SqlUnitOfWork,
+    ledger: Ledger,
+    clock: Clock,
+) -> Feed | None:
+    """The consumer of suggested authors; None where no broker is set."""
+    kafka, valkey = settings.kafka, settings.valkey
+    if kafka is None and valkey is None:
+        return None
+    address = None if valkey is None else valkey.get_secret_value()
+    return Feed(
+        matches_spec(classroom, settings.classroom_topic),
+        uow=uow,
+        ledger=ledger,
+        connect=lambda: broker_of(uow, kafka=kafka, valkey=address),
+        around=around(clock),
+    )
