@@ -113,7 +113,7 @@ def onefold(kind: str, *, members: int = 1, **options: Any) -> Run:
                 subscription=await transport.subscribe("bench", ["t"]),
                 uow=app.uow,
                 ledger=app.ledger,
-                around=app.around,
+                env=app.env,
                 poll_s=0,
             )
             for _ in range(members)
@@ -173,7 +173,7 @@ async def main(count: int, repetitions: int) -> None:
                         "t",
                         {"n": n},
                         source="b",
-                        now=app.around.clock.now(),
+                        now=app.env.clock.now(),
                         random=random.randbytes,
                     )
                     for n in range(count)

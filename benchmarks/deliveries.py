@@ -39,11 +39,11 @@ from onefold.adapters.valkey.deadlines import ValkeyDeadlines
 from onefold.core.clock import SystemClock
 from onefold.engine.courier import Courier
 from onefold.ports.deadlines import Deadline, Deadlines
-from onefold.ports.desk import Route, Sending, Verdict
+from onefold.ports.delivery_book import Route, Sending, Verdict
 from onefold.ports.sink import Kind, Outcome, Parcel
 from onefold.testing.clock import ManualClock
 from onefold_server.domains.directory.rules import Principal
-from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.attempts import TradeDeliveries
 from onefold_server.installation import build
 from onefold_server.settings import Settings
 
@@ -176,7 +176,7 @@ async def trace(url: str, valkey: str | None, home: Path, jobs: int) -> Run:
     await onefold.migrate()
     caller = Principal.local(await onefold.directory.create_school(secrets.token_hex(4)))
     await destination(onefold, caller, "fast")
-    desk = TraceDesk(
+    desk = TradeDeliveries(
         onefold.uow, random=secrets.token_bytes, jitter=lambda: 0.5, watch=onefold.trace.watch
     )
     ours = Courier(onefold.trace.deadlines, desk, lambda _: sink, clock=clock)

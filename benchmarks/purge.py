@@ -19,11 +19,11 @@ from sqlalchemy import insert, text
 
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.migrate import migrate
-from onefold.adapters.sql.purge import SqlStoreroom
+from onefold.adapters.sql.retention import SqlRetention
 from onefold.adapters.sql.schema import outbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.ids import derived_id
-from onefold.ports.storeroom import Kind
+from onefold.ports.retention import Kind
 from onefold.ports.unit_of_work import InboxClaim
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -51,7 +51,7 @@ async def measure(url: str, rows: int, reps: int) -> None:
     database = Database(url)
     await migrate(database)
     uow = SqlUnitOfWork(database)
-    storeroom, speeds = SqlStoreroom(uow), dict[bool, list[float]]({True: [], False: []})
+    storeroom, speeds = SqlRetention(uow), dict[bool, list[float]]({True: [], False: []})
     for rep in range(reps):
         for indexed in (True, False):
             await execute(uow, f"DROP INDEX IF EXISTS {INDEX}")

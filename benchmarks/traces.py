@@ -187,10 +187,10 @@ async def lateness(url: str, per_s: int, seconds: int) -> float:
     onefold = build(Settings(database_url=SecretStr(url)))
     sink = _Timed(due)
     from onefold.engine.courier import Courier
-    from onefold.engine.service import Loop
-    from onefold_server.domains.trades.desk import TraceDesk
+    from onefold.engine.loop import Loop
+    from onefold_server.domains.trades.attempts import TradeDeliveries
 
-    desk = TraceDesk(
+    desk = TradeDeliveries(
         onefold.uow, random=secrets.token_bytes, jitter=random.random, watch=lambda *_: None
     )
     courier = Courier(onefold.trace.deadlines, desk, lambda _: sink, clock=SystemClock())

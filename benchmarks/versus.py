@@ -150,7 +150,7 @@ def on_kafka(url: str, bootstrap: str, count: int) -> Rate:
             subscription=await app.transport.subscribe(topic, [topic]),
             uow=app.uow,
             ledger=app.ledger,
-            around=app.around,
+            env=app.env,
             poll_s=1,
         )
         while consumer.counts.applied < count:

@@ -17,9 +17,9 @@ from tests.support import School
 
 from onefold.engine.courier import Courier
 from onefold.ports.deadlines import Deadlines
-from onefold.ports.desk import Route
+from onefold.ports.delivery_book import Route
 from onefold.ports.sink import Kind, Outcome, Parcel, Sink
-from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.attempts import TradeDeliveries
 from onefold_server.domains.trades.service import TraceService
 from onefold_server.installation import Installation
 from onefold_server.wiring.trades import Trace
@@ -141,7 +141,7 @@ class World:
     ) -> AsyncIterator[Courier]:
         """A courier over the scripted sinks; others are made as configured."""
         trace: Trace = (onefold or self.onefold).trace
-        desk = TraceDesk(
+        desk = TradeDeliveries(
             uow or trace.uow, random=self.random.randbytes, jitter=jitter, watch=trace.watch
         )
         made = Courier(deadlines or trace.deadlines, desk, self.make, clock=trace.clock)

@@ -17,7 +17,7 @@ from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.meter import sql_meter
 from onefold.adapters.sql.migrate import migrate
 from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.adapters.sql.purge import SqlStoreroom
+from onefold.adapters.sql.retention import SqlRetention
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
 from onefold.core.clock import SystemClock
@@ -26,19 +26,19 @@ from onefold.engine.consumer import ConsumerSpec
 from onefold.engine.delivery import async_handler
 from onefold.engine.explain import Explained, explain
 from onefold.engine.handlers import check_handler
-from onefold.engine.housekeeping import Keeps, short_keeps
-from onefold.engine.meters import of_lag, of_relay, of_worker
+from onefold.engine.meters import lag_meter, relay_meter, worker_meter
 from onefold.engine.relay import LEASE, Relay, Routes
+from onefold.engine.retention import Keeps, short_keeps
 from onefold.engine.worker import Parts, Worker
 from onefold.errors import InvalidSetting
 from onefold.ports.meter import Meter
 from onefold.ports.transport import Partition
 from onefold.wiring.brokers import (
     Broker,
-    around,
     broker_of,
+    environment,
     listener_of,
-    ring_for_others,
+    notify_others,
     worker_name,
 )
 
@@ -90,8 +90,8 @@ class Onefold:
         self.routes, self.keeps = routes or Routes(), keeps or Keeps()
         self._relay_lease = relay_lease
         self.specs: dict[str, ConsumerSpec] = {}
-        self.around = around(SystemClock())
-        self._bell = ring_for_others(self.uow, self.database)
+        self.env = environment(SystemClock())
+        self._bell = notify_others(self.uow, self.database)
 
     def consumer(self, *topics: str, name: str, **options: Any) -> Callable[[F], F]:
         """
@@ -147,8 +147,8 @@ class Onefold:
             StoreUnavailable, StoreContended: nothing was published.
             CommitUnknown: it may have been; publish it again under the same id.
         """
-        now = self.around.clock.now()
-        facts: dict[str, Any] = {"source": "onefold", "now": now, "random": self.around.random}
+        now = self.env.clock.now()
+        facts: dict[str, Any] = {"source": "onefold", "now": now, "random": self.env.random}
         event = Event.new(type, data, key=key, **facts)
         if id is not None:
             event = structs.replace(event, id=id)
@@ -184,7 +184,7 @@ class Onefold:
             self.outbox,
             self.transport,
             owner=worker_name(),
-            around=self.around,
+            env=self.env,
             routes=self.routes,
             lease=self._relay_lease,
         )
@@ -193,9 +193,9 @@ class Onefold:
             ledger=self.ledger,
             transport=self.transport,
             relay=relay,
-            around=self.around,
+            env=self.env,
             watermarks=SqlWatermarks(),
-            storeroom=SqlStoreroom(self.uow),
+            storeroom=SqlRetention(self.uow),
             retention=self.transport,
             keeps=self.keeps,
             listen=listener_of(self.database),
@@ -208,10 +208,10 @@ class Onefold:
         """What can be measured of *worker* and of the database and broker it works with."""
         specs = list(self.specs.values())
         return [
-            of_worker(worker),
-            of_relay(worker.relay),
-            of_lag(specs, self.transport, self.around.clock),
-            sql_meter(self.uow, self.around.clock),
+            worker_meter(worker),
+            relay_meter(worker.relay),
+            lag_meter(specs, self.transport, self.env.clock),
+            sql_meter(self.uow, self.env.clock),
         ]
 
     @asynccontextmanager

@@ -25,7 +25,7 @@ from onefold.ports.sink import Kind, Outcome, Parcel, Sink, most_at_once
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
 from onefold_server.domains.directory.rules import Principal
-from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.attempts import TradeDeliveries
 from onefold_server.domains.trades.service import TraceService
 from onefold_server.installation import build
 from onefold_server.settings import Settings
@@ -117,7 +117,9 @@ async def _work(order: dict[str, Any]) -> list[str]:
     lease = timedelta(seconds=order["lease_s"])
     if isinstance(clock, ManualClock):
         clock.advance(timedelta(minutes=6))  # due, and the lease of one that died is over
-    desk = TraceDesk(uow, random=onefold.trace.random, jitter=lambda: 0.1, watch=lambda *_: None)
+    desk = TradeDeliveries(
+        uow, random=onefold.trace.random, jitter=lambda: 0.1, watch=lambda *_: None
+    )
     deadly = _NamesAnew if twin == "names anew" else _Deadly
     courier = (_SettlesFirst if twin == "settles first" else Courier)(
         reaper.mortal(SqlDeadlines(uow), "deadlines"),

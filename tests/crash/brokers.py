@@ -213,7 +213,7 @@ class Chain:
             Mortal(self.outbox, reaper, "outbox") if self._everywhere else self.outbox,
             Mortal(CountedTransport(transport, self.counted), reaper, "broker"),
             owner=f"r{self._processes}",
-            around=surroundings(self.clock),
+            env=surroundings(self.clock),
         )
         while await relay.step():
             pass
@@ -229,7 +229,7 @@ class Chain:
             ),
             uow=MortalUnitOfWork(self.uow, reaper) if self._everywhere else self.uow,
             ledger=Mortal(self.ledger, reaper, "ledger") if self._everywhere else self.ledger,
-            around=surroundings(self.clock, seed=self._processes),
+            env=surroundings(self.clock, seed=self._processes),
             poll_s=PATIENCE_S,
         )
         while not self.counted.over:

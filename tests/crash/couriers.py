@@ -8,7 +8,7 @@ from tests.support import School, new_school
 
 from onefold.adapters.sql.schema import deadlines
 from onefold.engine.courier import Courier
-from onefold.ports.desk import Route
+from onefold.ports.delivery_book import Route
 from onefold.ports.tables import metadata
 from onefold_server.installation import Installation
 

@@ -84,8 +84,8 @@ async def relay_scenario(fresh: Fresh, number: int) -> Scenario:
 
     async def run(reaper: Reaper) -> None:
         outbox = reaper.mortal(SqlOutbox(uow), "outbox")
-        around = surroundings(clock)
-        relay = Relay(outbox, reaper.mortal(broker, "broker"), owner="r", around=around)
+        env = surroundings(clock)
+        relay = Relay(outbox, reaper.mortal(broker, "broker"), owner="r", env=env)
         with deadly_statements(database.writer, reaper):
             while await relay.step():
                 pass
@@ -126,7 +126,7 @@ async def consumer_scenario(fresh: Fresh, number: int) -> Scenario:
             subscription=reaper.mortal(subscription, "subscription"),
             uow=reaper.mortal(uow, "uow"),
             ledger=reaper.mortal(SqlLedger(uow), "ledger"),
-            around=surroundings(clock, seed=next(processes)),
+            env=surroundings(clock, seed=next(processes)),
             poll_s=0,
         )
         try:

@@ -31,7 +31,7 @@ async def _worked(world: World, faults: Faults, seed: int, build: type[Consumer]
         uow=world.uow,
         # Only lost: a count whose answer is lost counts again, and parks what never ran.
         ledger=Faults(seed=seed, lose=0.2, most=5).around(world.ledger, "ledger"),
-        around=surroundings(world.clock, seed=hash((seed, len(faults.done)))),
+        env=surroundings(world.clock, seed=hash((seed, len(faults.done)))),
         poll_s=0,
     )
     try:

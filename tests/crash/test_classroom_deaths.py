@@ -83,7 +83,7 @@ class Consuming(World):
             subscription=Mortal(subscription, reaper, "subscription"),
             uow=uow,
             ledger=self.onefold.ledger,
-            around=surroundings(self.clock, seed=self._processes),
+            env=surroundings(self.clock, seed=self._processes),
             poll_s=0,
         )
         try:

@@ -71,7 +71,7 @@ class World:
             subscription=Mortal(subscription, reaper, "subscription"),
             uow=MortalUnitOfWork(self.uow, reaper),
             ledger=Mortal(self.ledger, reaper, "ledger"),
-            around=surroundings(self.clock, seed=self._processes),
+            env=surroundings(self.clock, seed=self._processes),
             watermarks=MemoryWatermarks(),
             poll_s=0,
         )

@@ -14,7 +14,7 @@ from onefold.engine.courier import Courier
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario, explore
 from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
-from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.attempts import TradeDeliveries
 from onefold_server.domains.trades.service import TraceService
 from onefold_server.installation import Installation
 
@@ -82,7 +82,7 @@ class Deaths:
         )
         await service.record_many(self.school.service, [(id_, self._given) for id_ in self._ids])
         self.clock.advance(timedelta(minutes=6))  # due, and any lease of a dead process over
-        desk = TraceDesk(
+        desk = TradeDeliveries(
             uow, random=onefold.trace.random, jitter=lambda: 0.5, watch=lambda *_: None
         )
         deadly = (_Deadly if len(self._ids) == 1 else _DeadlyOfMany)(self.sink, reaper)

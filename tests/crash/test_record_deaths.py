@@ -11,10 +11,10 @@ from onefold.adapters.memory.guard import MemoryGuard
 from onefold.adapters.memory.watermarks import MemoryWatermarks
 from onefold.core.envelope import Event
 from onefold.engine.consumer import Consumer, ConsumerSpec, Park
-from onefold.engine.delivery import Delivery, HandlerTransaction, Surroundings
-from onefold.engine.front import Front
+from onefold.engine.dedup import AtWatermark, InboxFirst, InboxLast, Leased, Run
+from onefold.engine.delivery import Delivery, Environment, HandlerTransaction
 from onefold.engine.idempotent import AsyncConfirm
-from onefold.engine.records import AtWatermark, InboxFirst, InboxLast, Leased, Run
+from onefold.engine.repeat_cache import RepeatCache
 from onefold.ports.unit_of_work import Claimed, UnitOfWork
 from onefold.testing.crash.explorer import explore
 from onefold.testing.crash.points import Mortal, Reaper
@@ -25,7 +25,7 @@ def recording(record: Callable[..., InboxFirst]) -> Callable[..., Consumer]:
 
     def build(spec: ConsumerSpec, **parts: Any) -> Consumer:
         consumer = Consumer(spec, **parts)
-        consumer._record = record(spec, parts["uow"], parts["around"])
+        consumer._record = record(spec, parts["uow"], parts["environment"])
         return consumer
 
     return build
@@ -41,8 +41,8 @@ class CommitsRepeats(InboxLast):
 
 
 class _Apart(AtWatermark):
-    def __init__(self, spec: ConsumerSpec, uow: UnitOfWork, around: Surroundings) -> None:
-        super().__init__(spec, uow, around, MemoryWatermarks())
+    def __init__(self, spec: ConsumerSpec, uow: UnitOfWork, env: Environment) -> None:
+        super().__init__(spec, uow, env, MemoryWatermarks())
 
 
 class MarksFirst(_Apart):
@@ -162,9 +162,9 @@ class LeaseWorld(World):
 class ConfirmsFirst(Leased):
     """Twin: recorded before it is run."""
 
-    def __init__(self, spec: ConsumerSpec, uow: UnitOfWork, around: Surroundings) -> None:
+    def __init__(self, spec: ConsumerSpec, uow: UnitOfWork, env: Environment) -> None:
         assert spec.guard is not None
-        super().__init__(spec, uow, around, spec.guard)
+        super().__init__(spec, uow, env, spec.guard)
 
     async def _under_lease(
         self, _: object, delivery: Delivery, run: Run, *, confirm: AsyncConfirm
@@ -204,7 +204,7 @@ class FrontWorld(World):
         return super().spec(reaper)
 
 
-class TaughtEarly(Front):
+class TaughtEarly(RepeatCache):
     """Twin: told that events are done before they are committed."""
 
     async def repeats(self, batch: Sequence[Delivery]) -> Any:

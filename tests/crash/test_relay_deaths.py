@@ -39,7 +39,7 @@ class World:
             Mortal(self.outbox, reaper, "outbox"),
             Mortal(self.broker, reaper, "broker"),
             owner="r",
-            around=surroundings(self.clock),
+            env=surroundings(self.clock),
         )
         while await relay.step():
             pass
@@ -61,7 +61,7 @@ class MarksFirst(Relay):
     """Twin: marks before it publishes."""
 
     async def step(self) -> bool:
-        now = self._around.clock.now()
+        now = self._env.clock.now()
         shipment = await self._outbox.lease("r", now=now, lease=self._lease, limit=9)
         if shipment is None:
             return False

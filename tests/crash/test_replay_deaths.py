@@ -70,7 +70,7 @@ class World:
             subscription=await self.transport.subscribe("c", ["t"]),
             uow=MortalUnitOfWork(self.uow, reaper),
             ledger=Mortal(self.ledger, reaper, "ledger"),
-            around=surroundings(self.clock),
+            env=surroundings(self.clock),
             poll_s=0,
         )
 
@@ -107,7 +107,7 @@ class MarksFirst(Consumer):
 
     async def _replay(self, letter: Mapping[str, Any]) -> None:
         async with self._uow.begin() as tx:
-            await self._ledger.replayed(tx, letter["id"], now=self._around.clock.now())
+            await self._ledger.replayed(tx, letter["id"], now=self._env.clock.now())
         await super()._replay(letter)
 
 
@@ -118,7 +118,7 @@ class AppliesWithoutClaim(Consumer):
         async with self._uow.begin() as tx:
             await self._run_handlers(tx, [Delivery.of(letter_message(letter))], [0])
         async with self._uow.begin() as tx:
-            await self._ledger.replayed(tx, letter["id"], now=self._around.clock.now())
+            await self._ledger.replayed(tx, letter["id"], now=self._env.clock.now())
 
 
 async def test_a_replay_that_is_marked_first_is_caught() -> None:

@@ -24,7 +24,7 @@ from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario, explore
 from onefold.testing.crash.points import Mortal, Reaper
 from onefold_server.adapters.tradervue import Pace, TradervueSink
-from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.attempts import TradeDeliveries
 from onefold_server.installation import Installation
 
 pytestmark = pytest.mark.timeout(120)
@@ -51,7 +51,7 @@ class _Wire:
         """Nothing is open."""
 
 
-class _DeadlyDesk(TraceDesk):
+class _DeadlyDesk(TradeDeliveries):
     """A desk a process can die at: before an attempt is opened or settled, or after."""
 
     def __init__(self, reaper: Reaper, uow: Any, **how: Any) -> None:

@@ -228,10 +228,10 @@ class OnefoldSide:
         self._relay = self._another(f"r{self._processes}")
 
     def _another(self, owner: str, outbox: Any = None) -> Relay:
-        around = surroundings(self.clock, seed=self._processes)
+        env = surroundings(self.clock, seed=self._processes)
         broker: Any = self.broker
         outbox = outbox or self._outbox
-        return Relay(outbox, broker, owner=owner, around=around, max_age=timedelta(hours=12))
+        return Relay(outbox, broker, owner=owner, env=env, max_age=timedelta(hours=12))
 
     async def publish(self, *numbers: int, key: str | None = "a") -> None:
         events = [make_event(number, self.clock.now(), key) for number in numbers]

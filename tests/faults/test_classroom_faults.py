@@ -96,7 +96,7 @@ class Desk:
             subscription=subscription,
             uow=self.room.onefold.uow,
             ledger=self.room.onefold.ledger,
-            around=surroundings(self.clock, self._processes),  # type: ignore[arg-type]
+            env=surroundings(self.clock, self._processes),  # type: ignore[arg-type]
             poll_s=0,
         )
         for _ in range(steps or 100):
@@ -687,7 +687,7 @@ async def test_b28_an_outage_of_the_broker_loses_nothing_and_holds_up_nobody(
         SqlOutbox(onefold.uow),
         broker,  # type: ignore[arg-type]
         owner="r",
-        around=surroundings(clock),
+        env=surroundings(clock),
     )
     tries = 0
     for _ in range(60):  # ten minutes and more

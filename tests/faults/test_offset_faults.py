@@ -109,7 +109,7 @@ class OnefoldSide:
             subscription=subscription,
             uow=self.uow,
             ledger=self.ledger,
-            around=surroundings(self.clock, seed=len(self._joined)),
+            env=surroundings(self.clock, seed=len(self._joined)),
             poll_s=0,
         )
         self._joined.append(subscription)

@@ -35,10 +35,10 @@ from onefold.adapters.sinks.s3 import S3Sink
 from onefold.adapters.sql.schema import deadlines
 from onefold.core.published import PROFILES, fields_of, require
 from onefold.errors import Conflict, ConstraintViolated, IllegalTransition, InvalidInput
-from onefold.ports.sink import Kind, Outcome, Toll
+from onefold.ports.sink import DestinationEffect, Kind, Outcome
 from onefold.testing.clock import ManualClock
 from onefold_server.domains.trades.tables import attempts, deliveries, destinations, pseudonyms
-from onefold_server.installation import Installation, build, running
+from onefold_server.installation import Installation, build, run_worker
 from onefold_server.settings import Settings
 
 NOTE = "trace"
@@ -107,7 +107,7 @@ async def test_a5_a_running_server_delivers(world: World, tmp_path: Path) -> Non
     await world.closed()
     world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
 
-    async with running(world.onefold), asyncio.timeout(10):
+    async with run_worker(world.onefold), asyncio.timeout(10):
         while not files(tmp_path / str(world.school.id) / "out"):  # noqa: ASYNC110 (a file tells nobody that it is there)
             await asyncio.sleep(0)
 
@@ -215,7 +215,9 @@ async def test_b8_a_destination_that_is_away_holds(world: World) -> None:
 
 async def test_b9_a_refused_credential_is_not_tried_again(world: World) -> None:
     """401 was posted six times; ours once, and the destination is paused."""
-    there = await ready(world, Outcome(Kind.PERMANENT, "http_401", 401, toll=Toll.PAUSE))
+    there = await ready(
+        world, Outcome(Kind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE)
+    )
     await world.closed(entry_price="1.05")
     await world.work_off(MINUTE * 5)
     await world.work_off(timedelta(days=1))

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from onefold.adapters.sql.audit import SqlAudit
 from onefold.adapters.sql.claim_tables import claims
 from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.dead_letters import SqlDeadLetters
 from onefold.adapters.sql.ledger import SqlLedger
-from onefold.adapters.sql.letters import SqlLetters
 from onefold.adapters.sql.message_tables import shares
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.schema import deadlines, inbox, outbox, relay_shards, spans
@@ -65,8 +65,8 @@ class Store:
         async with self.uow.begin() as tx:
             await tx.execute(CreateTable(effects))
         await self.publish(1, 2, 3, 4, 5)
-        around = surroundings(self.clock)
-        relay = Relay(SqlOutbox(self.uow), self.transport, owner="r", around=around)
+        env = surroundings(self.clock)
+        relay = Relay(SqlOutbox(self.uow), self.transport, owner="r", env=env)
         while await relay.step():
             pass
         await self.publish(6)
@@ -78,7 +78,7 @@ class Store:
             subscription=subscription,
             uow=self.uow,
             ledger=ledger,
-            around=around,
+            env=env,
             poll_s=5,
         )
         while consumer.counts.applied < 5:
@@ -219,7 +219,7 @@ async def test_what_lies_with_people_is_told(store: Store) -> None:
             await SqlLedger(store.uow).park(tx, letter)
     asked, _ = await SqlLedger(store.uow).letters()
     late = now - 2 * HOUR
-    await SqlLetters(store.uow).ask([asked["id"]], note="", now=late, apart=DAY)
+    await SqlDeadLetters(store.uow).ask([asked["id"]], note="", now=late, apart=DAY)
     run = Unprotected(key=ClaimKey("c", "", "e"), fingerprint=b"", processed_at=now)
     await SqlUnprotectedLog(store.uow).note(run)
 

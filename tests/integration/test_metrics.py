@@ -30,7 +30,7 @@ from onefold.ports.sink import Kind, Outcome
 from onefold.testing.clock import ManualClock
 from onefold.wiring.brokers import scraped
 from onefold_server.http.app import create_app
-from onefold_server.installation import Installation, build, running
+from onefold_server.installation import Installation, build, run_worker
 from onefold_server.settings import Settings
 
 WAIT_S = 15.0
@@ -145,7 +145,7 @@ async def test_loops_are_counted_while_they_run(onefold: Installation) -> None:
         raise StoreUnavailable("away")
 
     onefold.meters.extend((mine, fails))
-    async with running(onefold):
+    async with run_worker(onefold):
         await _publish(onefold, 1)
         async with asyncio.timeout(WAIT_S):
             while value(series(await scraped(onefold.meters)), _SENT, outcome="sent") < 1:
@@ -228,7 +228,7 @@ async def test_a_worker_process_answers_on_its_port(sqlite_url: str, tmp_path: P
 @pytest.mark.parametrize("loop", ["relay", "housekeeping"])
 async def test_every_loop_of_events_is_told_of(onefold: Installation, loop: str) -> None:
     """A loop that nobody can see failing is one that fails unseen."""
-    async with running(onefold):
+    async with run_worker(onefold):
         found = series(await scraped(onefold.meters))
 
     assert value(found, "onefold_loop_errors_total", loop=loop) == 0

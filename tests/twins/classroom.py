@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from onefold.adapters.sql.connection import Database
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import UnitOfWork, in_transaction
-from onefold_server.domains.classroom import events, store
+from onefold_server.domains.classroom import batches_store as store
+from onefold_server.domains.classroom import events
 from onefold_server.domains.classroom.batches import BY_DEADLINE, BatchService
 from onefold_server.domains.classroom.tables import associations, batches, enrolments
 from onefold_server.domains.directory.tables import students

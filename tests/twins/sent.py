@@ -16,7 +16,7 @@ from tests.twins.gallery import gallery
 from onefold.adapters.sinks.posting import classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel
 from onefold.testing.contracts.sinks import (
     SAID,
     Arrival,
@@ -327,7 +327,7 @@ class HammersWithAWrongKey(_Judges):
     status = 401
 
     def wrong(self, right: Outcome) -> Outcome:
-        return replace(right, toll=Toll.NONE)
+        return replace(right, toll=DestinationEffect.NONE)
 
 
 class CallsTheDead(_Judges):
@@ -336,7 +336,7 @@ class CallsTheDead(_Judges):
     status = 410
 
     def wrong(self, right: Outcome) -> Outcome:
-        return replace(right, toll=Toll.PAUSE)
+        return replace(right, toll=DestinationEffect.PAUSE)
 
 
 class _MisjudgesTheWait(Sink):

@@ -15,33 +15,33 @@ from pwdlib import PasswordHash
 from onefold.adapters.sql.audit import SqlAudit
 from onefold.adapters.sql.backlog import SqlBacklog
 from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.dead_letters import SqlDeadLetters
 from onefold.adapters.sql.health import probe
 from onefold.adapters.sql.ledger import SqlLedger
-from onefold.adapters.sql.letters import SqlLetters
 from onefold.adapters.sql.meter import sql_meter
 from onefold.adapters.sql.migrate import migrate, require_current
 from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.adapters.sql.purge import SqlStoreroom
+from onefold.adapters.sql.retention import SqlRetention
 from onefold.adapters.sql.statistics import EVERY_S, analyse_new_tables
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.unprotected import SqlUnprotectedLog
 from onefold.core.clock import Clock, SystemClock
+from onefold.engine.consumer_loop import ConsumerLoop
 from onefold.engine.courier import Courier
-from onefold.engine.feed import Feed
-from onefold.engine.housekeeping import Housekeeping, Keeps
-from onefold.engine.meters import of_feed, of_housekeeping, of_loops, of_relay
+from onefold.engine.loop import Loop
+from onefold.engine.meters import consumer_meter, loop_meter, relay_meter, retention_meter
 from onefold.engine.reconcile import Reconciled, reconcile_all
 from onefold.engine.relay import Relay
-from onefold.engine.service import Loop
+from onefold.engine.retention import Keeps, RetentionLoop
 from onefold.ports.meter import Meter
 from onefold.wiring.brokers import (
     Broker,
     Texts,
-    around,
     broker_of,
+    environment,
     guard_of,
     listener_of,
-    ring_for_others,
+    notify_others,
     worker_name,
 )
 from onefold_server.domains.classroom.service import ClassroomService
@@ -49,9 +49,9 @@ from onefold_server.domains.directory.service import DirectoryService
 from onefold_server.domains.learning.service import LearningService
 from onefold_server.domains.telemetry.service import Policy, TelemetryService
 from onefold_server.settings import HERE, Settings, make_folder
-from onefold_server.wiring.classroom import classroom_over, matches_feed, of_essays
+from onefold_server.wiring.classroom import classroom_over, essay_meter, matches_feed
 from onefold_server.wiring.learning import learning_over
-from onefold_server.wiring.trades import Trace, of_trace, trace_over
+from onefold_server.wiring.trades import Trace, delivery_meter, trace_over
 
 LISTEN_AGAIN_S: Final = 1.0  # after the connection that hears of news was lost
 
@@ -84,10 +84,10 @@ class Installation:
     uow: SqlUnitOfWork
     ledger: SqlLedger
     backlog: SqlBacklog
-    letters: SqlLetters
+    letters: SqlDeadLetters
     audit: SqlAudit
     meters: list[Meter] = field(default_factory=list)
-    feeds: list[Feed] = field(default_factory=list)  # consumers of this process
+    feeds: list[ConsumerLoop] = field(default_factory=list)  # consumers of this process
 
     @property
     def texts(self) -> Texts:
@@ -218,14 +218,14 @@ def build(
         uow=uow,
         ledger=SqlLedger(uow),
         backlog=SqlBacklog(uow),
-        letters=SqlLetters(uow),
+        letters=SqlDeadLetters(uow),
         audit=SqlAudit(uow),
-        meters=[sql_meter(uow, clock), of_essays(classroom.batches), of_trace(trace)],
+        meters=[sql_meter(uow, clock), essay_meter(classroom.batches), delivery_meter(trace)],
     )
 
 
 @asynccontextmanager
-async def running(onefold: Installation) -> AsyncIterator[None]:
+async def run_worker(onefold: Installation) -> AsyncIterator[None]:
     """Run the worker's loops beside the block, and stop them after it."""
     feed = matches_feed(
         onefold.classroom,
@@ -236,11 +236,11 @@ async def running(onefold: Installation) -> AsyncIterator[None]:
     )
     if feed is not None:
         onefold.feeds.append(feed)
-        onefold.meters.append(of_feed(feed))
+        onefold.meters.append(consumer_meter(feed))
         feed.start()
     broker = onefold.broker()
     loops = [*onefold.loops(), *_event_loops(onefold, broker)]
-    onefold.meters.append(of_loops(loops))
+    onefold.meters.append(loop_meter(loops))
     for loop in loops:
         loop.start()
     try:
@@ -256,9 +256,9 @@ async def running(onefold: Installation) -> AsyncIterator[None]:
 def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
     """Those that bring events out, hear of new ones, and remove what is over; their meters."""
     settings, uow = onefold.settings, onefold.uow
-    sending = Relay(SqlOutbox(uow), broker, owner=worker_name(), around=around(onefold.clock))
-    keeping = Housekeeping(
-        SqlStoreroom(uow),
+    sending = Relay(SqlOutbox(uow), broker, owner=worker_name(), env=environment(onefold.clock))
+    keeping = RetentionLoop(
+        SqlRetention(uow),
         broker,
         specs=[feed.spec for feed in onefold.feeds],
         keeps=_keeps(settings),
@@ -267,7 +267,7 @@ def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
     )
     relay = Loop("relay", sending.step, every_s=settings.relay_poll_s)
     uow.on_published = relay.wake
-    onefold.meters.extend((of_relay(sending), of_housekeeping(keeping)))
+    onefold.meters.extend((relay_meter(sending), retention_meter(keeping)))
     loops = [relay, Loop("housekeeping", keeping.step, every_s=settings.purge_every_s)]
     listen = listener_of(onefold.database)
     if listen is not None:
@@ -292,9 +292,9 @@ def _keeps(settings: Settings) -> Keeps:
 
 
 @asynccontextmanager
-async def standing_by(onefold: Installation) -> AsyncIterator[None]:
+async def notify_only(onefold: Installation) -> AsyncIterator[None]:
     """Run no loop; tell those of other processes what the block publishes."""
-    bell = ring_for_others(onefold.uow, onefold.database)
+    bell = notify_others(onefold.uow, onefold.database)
     try:
         yield
     finally:

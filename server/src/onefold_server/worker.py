@@ -4,7 +4,7 @@ import asyncio
 import signal
 from contextlib import AsyncExitStack
 
-from onefold_server.installation import build, running
+from onefold_server.installation import build, run_worker
 from onefold_server.logs import log_as
 from onefold_server.settings import Settings
 
@@ -29,7 +29,7 @@ async def _work(settings: Settings, metrics_port: int | None) -> None:
     try:
         await onefold.prepare()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(running(onefold))
+            await stack.enter_async_context(run_worker(onefold))
             if metrics_port is not None:
                 # Only here: a worker alone needs no HTTP server.
                 from onefold_server.metrics import metrics_served  # noqa: PLC0415

@@ -29,9 +29,9 @@ from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
 from onefold.engine.context import Handling
 from onefold.engine.dead_topic import dead_event
-from onefold.engine.delivery import Delivery, HandlerTransaction, Surroundings
-from onefold.engine.front import Front
-from onefold.engine.records import TOLD_BY_THE_COMMIT, HandlerFailed, Held, record_of
+from onefold.engine.dedup import COMMIT_TIME_ERRORS, ClaimBusy, HandlerFailed, record_of
+from onefold.engine.delivery import Delivery, Environment, HandlerTransaction
+from onefold.engine.repeat_cache import RepeatCache
 from onefold.engine.spec import ConsumerSpec, Park, Policy, Verdict, retry_then_park
 from onefold.engine.suspects import turns_of
 from onefold.errors import (
@@ -89,16 +89,16 @@ class Consumer:
         subscription: Subscription,
         uow: UnitOfWork,
         ledger: Ledger,
-        around: Surroundings,
+        env: Environment,
         watermarks: Watermarks | None = None,
         poll_s: float = 1.0,
     ) -> None:
         spec.check_transport(subscription.features)
         self.spec, self.counts = spec, Counts()
-        self._record = record_of(spec, uow, around, watermarks)
-        self._front = _front_of(spec, around)
+        self._record = record_of(spec, uow, env, watermarks)
+        self._front = _front_of(spec, env)
         self._subscription, self._uow, self._ledger = subscription, uow, ledger
-        self._around, self._poll_s = around, poll_s
+        self._env, self._poll_s = env, poll_s
         self._waiting: dict[object, deque[Delivery]] = {}
         self._paused: set[Partition] = set()
 
@@ -129,7 +129,7 @@ class Consumer:
         meanwhile is not applied again. What fails again is parked again.
         """
         asked = await self._ledger.letters(consumer=self.spec.name, state="asked", limit=limit)
-        now = self._around.clock.now()
+        now = self._env.clock.now()
         due = [letter for letter in asked if letter["moved_at"] <= now]  # asked for at a rate
         for letter in due:
             await self._replay(letter)
@@ -137,7 +137,7 @@ class Consumer:
 
     async def _replay(self, letter: Mapping[str, Any]) -> None:
         delivery = Delivery.of(letter_message(letter))
-        now = self._around.clock.now()
+        now = self._env.clock.now()
         try:
             if delivery.undecodable is not None:
                 raise delivery.undecodable
@@ -146,9 +146,9 @@ class Consumer:
                 self._run_handlers,
                 lambda tx: self._ledger.replayed(tx, letter["id"], now=now),
             )
-        except Held:  # asked for again at the next round
+        except ClaimBusy:  # asked for again at the next round
             return
-        except (HandlerFailed, InvalidEvent, *TOLD_BY_THE_COMMIT) as failure:
+        except (HandlerFailed, InvalidEvent, *COMMIT_TIME_ERRORS) as failure:
             error = failure.error if isinstance(failure, HandlerFailed) else failure
             log.warning("replay of %s failed again: %s", letter["id"], error)
             note = f"{_reason(error)}: {error}"
@@ -163,7 +163,7 @@ class Consumer:
 
     def _due(self) -> list[Delivery]:
         """Take whole queues whose head may be tried again, in their order."""
-        now = self._around.clock.now()
+        now = self._env.clock.now()
         ripe = [
             k for k, q in self._waiting.items() if q[0].retry_at is None or q[0].retry_at <= now
         ]
@@ -173,7 +173,7 @@ class Consumer:
         heads = [q[0].retry_at for q in self._waiting.values() if q[0].retry_at]
         if not heads:
             return self._poll_s
-        until = (min(heads) - self._around.clock.now()).total_seconds()
+        until = (min(heads) - self._env.clock.now()).total_seconds()
         return max(0.0, min(self._poll_s, until))
 
     def _must_wait(self, delivery: Delivery) -> bool:
@@ -202,7 +202,7 @@ class Consumer:
         ]
         if not spans:
             return ()
-        now, token = self._around.clock.now(), self._around.random(16).hex()
+        now, token = self._env.clock.now(), self._env.random(16).hex()
         return await self._patiently(
             lambda: self._ledger.begin(self.spec.name, spans, token=token, now=now)
         )
@@ -285,7 +285,7 @@ class Consumer:
                     todo.extendleft(reversed(_split(part, failure.culprit)))
                 elif await self._failed(part[0], failure.error):
                     done += part
-            except Held as elsewhere:
+            except ClaimBusy as elsewhere:
                 self._wait_for_the_other(part[0], elsewhere.until)
             else:
                 done += part
@@ -310,7 +310,7 @@ class Consumer:
 
     async def _count_start(self, delivery: Delivery) -> None:
         where = delivery.message.partition, delivery.message.position
-        now, token = self._around.clock.now(), self._around.random(16).hex()
+        now, token = self._env.clock.now(), self._env.random(16).hex()
         delivery.attempt = await self._patiently(
             lambda: self._ledger.count(self.spec.name, *where, token=token, now=now)
         )
@@ -334,13 +334,13 @@ class Consumer:
                 self.counts.commits_unknown += 1
             except StoreUnavailable as error:
                 log.warning("%s waits: %s", self.spec.name, error)
-            await self._around.sleep(self.spec.backoff.delay_s(attempt, self._around.jitter()))
+            await self._env.sleep(self.spec.backoff.delay_s(attempt, self._env.jitter()))
 
     async def _transact(self, part: Sequence[Delivery]) -> None:
         """One transaction for all of *part*."""
         try:
             verdicts = await self._patiently(lambda: self._transact_once(part))
-        except TOLD_BY_THE_COMMIT as error:
+        except COMMIT_TIME_ERRORS as error:
             raise HandlerFailed(None, error) from error
         self._count(part, verdicts)
         if self._front:
@@ -355,8 +355,8 @@ class Consumer:
         given = HandlerTransaction(
             tx,
             consumer=self.spec.name,
-            now=self._around.clock.now(),
-            random=self._around.random,
+            now=self._env.clock.now(),
+            random=self._env.random,
             fence=fence,
             together=len(part) > 1 and not self.spec.batch,
         )
@@ -425,8 +425,8 @@ class Consumer:
 
     def _wait_and_retry(self, delivery: Delivery) -> None:
         self.counts.retried += 1
-        delay_s = self.spec.backoff.delay_s(delivery.attempt, self._around.jitter())
-        delivery.retry_at = self._around.clock.now() + timedelta(seconds=delay_s)
+        delay_s = self.spec.backoff.delay_s(delivery.attempt, self._env.jitter())
+        delivery.retry_at = self._env.clock.now() + timedelta(seconds=delay_s)
         self._waiting[self._record.order_key(delivery)] = deque([delivery])
 
     def _wait_for_the_other(self, delivery: Delivery, until: datetime) -> None:
@@ -435,7 +435,7 @@ class Consumer:
         delivery.busy += 1
         delivery.spared = delivery.alone
         pause = timedelta(seconds=_WHEN_BUSY.bound_s(delivery.busy))
-        now = self._around.clock.now()
+        now = self._env.clock.now()
         # At least a millisecond: what is due at once would spin.
         delivery.retry_at = max(min(now + pause, until), now + timedelta(milliseconds=1))
         by_itself = delivery.message.partition, delivery.message.position
@@ -458,7 +458,7 @@ class Consumer:
             reason=reason,
             detail=detail.replace("\0", "")[:1000],
             attempts=max(1, delivery.attempt),
-            parked_at=self._around.clock.now(),
+            parked_at=self._env.clock.now(),
         )
 
         given_up = await self._give_up(delivery, letter)  # first: other lanes count meanwhile
@@ -482,12 +482,12 @@ class Consumer:
         return given_up
 
 
-def _front_of(spec: ConsumerSpec, around: Surroundings) -> Front | None:
+def _front_of(spec: ConsumerSpec, env: Environment) -> RepeatCache | None:
     if spec.front is None:
         return None
-    owner = around.random(16).hex()
-    return Front(
-        spec.front, consumer=spec.name, owner=owner, clock=around.clock, keep_for=spec.keep_for
+    owner = env.random(16).hex()
+    return RepeatCache(
+        spec.front, consumer=spec.name, owner=owner, clock=env.clock, keep_for=spec.keep_for
     )
 
 

@@ -18,11 +18,11 @@ from typing import Any
 
 from onefold.core.clock import Clock
 from onefold.core.fields import text_flaw
-from onefold.engine.together import Together
+from onefold.engine.group_commit import GroupCommit
 from onefold.errors import OnefoldError
 from onefold.ports.deadlines import Deadline, Deadlines
-from onefold.ports.desk import Desk, Route, Sending, Verdict
-from onefold.ports.sink import Kind, Outcome, Parcel, Sink, Toll, most_at_once
+from onefold.ports.delivery_book import DeliveryBook, Route, Sending, Verdict
+from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel, Sink, most_at_once
 
 log = logging.getLogger("onefold.courier")
 
@@ -52,7 +52,7 @@ class Courier:
     def __init__(
         self,
         deadlines: Deadlines,
-        desk: Desk,
+        desk: DeliveryBook,
         make: MakeSink,
         *,
         clock: Clock,
@@ -66,7 +66,7 @@ class Courier:
         self._used: dict[str, datetime] = {}  # when a destination's sink was last asked for
         self._retiring: set[asyncio.Task[None]] = set()
         self._told: dict[str, int] = {}  # versions that make no sink, so that each is told once
-        self._settle = self._rounds = Together(self._settle_all, at_most=batch, weigh=len)
+        self._settle = self._rounds = GroupCommit(self._settle_all, at_most=batch, weigh=len)
         self._next: datetime | None = None
         self._more: dict[str, datetime] = {}  # kinds of which more is probably due, and since when
         self.said: Counter[str] = Counter()
@@ -334,7 +334,7 @@ def _can_be_recorded(said: Any) -> bool:
 
     One that it refused would fail the round of every other destination that ends meanwhile.
     """
-    kinds = (("kind", Kind), ("toll", Toll), ("retry_after", timedelta | None))
+    kinds = (("kind", Kind), ("toll", DestinationEffect), ("retry_after", timedelta | None))
     return (
         isinstance(said, Outcome)
         and all(isinstance(getattr(said, name), kind) for name, kind in kinds)

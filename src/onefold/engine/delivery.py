@@ -256,7 +256,7 @@ def async_handler(run: Callable[..., Any]) -> Handler:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class Environment:
     """What every loop of the engine is given: the time, and chance."""
 
     clock: Clock

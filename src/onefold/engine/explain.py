@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onefold.engine.consumer import ConsumerSpec, retry_then_park
-from onefold.engine.housekeeping import ShortKeep
+from onefold.engine.retention import ShortKeep
 from onefold.ports.features import Features
 from onefold.ports.transport import TransportFeatures
 

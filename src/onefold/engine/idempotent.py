@@ -53,10 +53,10 @@ from onefold.engine.outcome import (
     Conflicted,
     EventBusy,
     Failed,
-    HeldElsewhere,
     LeaseLost,
     NotConfirmed,
     Repeated,
+    Skipped,
 )
 from onefold.engine.watchdog import Watch, Watchdog
 from onefold.errors import InvalidSetting, OnefoldError, StoreContended, Unavailable, Unsupported
@@ -162,7 +162,7 @@ def wrong_name(name: object) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class Environment:
     """
     What is asked of the world outside, and replaced in tests.
 
@@ -354,10 +354,10 @@ def idempotent_consumer(
     terms.check()
     if on_guard_down == "process" and unprotected is None:
         raise InvalidSetting("unprotected", "say where unprotected events are written down")
-    around = Surroundings(
+    env = Environment(
         clock=clock or SystemClock(), sleep=sleep, jitter=jitter, token=token, watchdog=watchdog
     )
-    consumer = _Consumer(guard, terms, around, unprotected)
+    consumer = _Consumer(guard, terms, env, unprotected)
 
     def decorate(handler: Callable[..., Any]) -> Guarded:
         check_handler(handler, name, named="confirm")
@@ -377,9 +377,9 @@ class _Consumer:
     """What one decorated handler has in common among its messages."""
 
     def __init__(
-        self, guard: Guard, terms: Terms, around: Surroundings, unprotected: UnprotectedLog | None
+        self, guard: Guard, terms: Terms, env: Environment, unprotected: UnprotectedLog | None
     ) -> None:
-        self._guard, self._terms, self._around = guard, terms, around
+        self._guard, self._terms, self._env = guard, terms, env
         self._unprotected = unprotected
         self._when_down = Backoff(first_s=0.1, most_s=10)
         self._when_busy = Backoff(first_s=0.05, most_s=1)
@@ -389,12 +389,12 @@ class _Consumer:
 
     async def handle(self, message: Any, call: Callable[[_Run], Awaitable[Any]]) -> AnyOutcome:
         # Nothing is claimed and nothing run for bytes that are no event (B19).
-        event = event_of(message, received_at=self._around.clock.now())
+        event = event_of(message, received_at=self._env.clock.now())
         claim = Claim(ClaimKey(self._terms.name, "", event.identity), event.fingerprint())
-        owner = self._around.token()
+        owner = self._env.token()
         verdict = await self._claimed(claim, owner)
         if isinstance(verdict, Busy):
-            return HeldElsewhere(verdict.until)
+            return Skipped(verdict.until)
         if isinstance(verdict, Done):
             return _of_done(verdict)
         run = _Run(claim, owner, verdict, self._terms.keep_for(event.type))
@@ -404,7 +404,7 @@ class _Consumer:
         self, run: _Run, event: Event, call: Callable[[_Run], Awaitable[Any]]
     ) -> AnyOutcome:
         watch = Watch(self._terms.name, self._terms.lease.total_seconds() / 3, self._renewer(run))
-        with self._around.watchdog.watching(watch):
+        with self._env.watchdog.watching(watch):
             try:
                 result = await call(run)
             except Exception as error:
@@ -477,7 +477,7 @@ class _Consumer:
         async def until_it_ends() -> None:
             every_s = self._terms.lease.total_seconds() / 3
             watch = Watch(self._terms.name, every_s, self._renewer(run))
-            with self._around.watchdog.watching(watch):
+            with self._env.watchdog.watching(watch):
                 await asyncio.wait([thread])
             if not thread.cancelled() and thread.exception() is not None:
                 log.info("cancelled %s ended in %r", self._terms.name, thread.exception())
@@ -492,7 +492,7 @@ class _Consumer:
     async def _claimed(self, claim: Claim, owner: str) -> Verdict | None:
         """A verdict after all the waiting that the terms ask for; None: run unprotected."""
         patience = self._terms.patience
-        give_up = None if patience is None else self._around.clock.now() + patience
+        give_up = None if patience is None else self._env.clock.now() + patience
         tries = 0
         while True:
             verdict = await self._ask(claim, owner)
@@ -500,12 +500,12 @@ class _Consumer:
                 return verdict
             if self._terms.when_busy == "reject":
                 raise EventBusy(claim.key.consumer, claim.key.event_id, verdict.until)
-            now = self._around.clock.now()
+            now = self._env.clock.now()
             if give_up is not None and now >= give_up:
                 return verdict
             tries += 1
             left_s = max((verdict.until - now).total_seconds(), 0.001)
-            await self._around.sleep(min(self._pause_s(self._when_busy, tries), left_s))
+            await self._env.sleep(min(self._pause_s(self._when_busy, tries), left_s))
 
     async def _ask(self, claim: Claim, owner: str) -> Verdict | None:
         """One claim. Asked again under the same owner, a lost reply does no harm (B14)."""
@@ -521,7 +521,7 @@ class _Consumer:
             return None
 
     async def _claim_once(self, claim: Claim, owner: str) -> Verdict:
-        now = self._around.clock.now()
+        now = self._env.clock.now()
         (verdict,) = await self._guard.claim([claim], owner=owner, now=now, lease=self._terms.lease)
         return verdict
 
@@ -543,10 +543,10 @@ class _Consumer:
                     pause_s,
                     down,
                 )
-                await self._around.sleep(pause_s)
+                await self._env.sleep(pause_s)
 
     def _pause_s(self, backoff: Backoff, tries: int) -> float:
-        return backoff.bound_s(tries) * (0.5 + self._around.jitter() / 2)
+        return backoff.bound_s(tries) * (0.5 + self._env.jitter() / 2)
 
     # -- ending a claim --------------------------------------------------------------------
 
@@ -565,7 +565,7 @@ class _Consumer:
     async def _confirm_outside(self, run: _Run, lease: Lease, result: bytes | None) -> None:
         async def once() -> bool:
             confirmation = Confirmation(lease, result)
-            now = self._around.clock.now()
+            now = self._env.clock.now()
             (done,) = await self._guard.confirm([confirmation], now=now, keep=run.keep)
             return done
 
@@ -579,7 +579,7 @@ class _Consumer:
     ) -> None:
         run.stage = _Stage.INSIDE  # from here on no renewal: the row is the transaction's
         (done,) = await self._inside().confirm_in(
-            session, [Confirmation(lease, result)], now=self._around.clock.now(), keep=run.keep
+            session, [Confirmation(lease, result)], now=self._env.clock.now(), keep=run.keep
         )
         self._learn(run, done=done)
 
@@ -591,7 +591,7 @@ class _Consumer:
         (done,) = self._inside().confirm_in_sync(
             session,
             [Confirmation(run.lease, result)],
-            now=self._around.clock.now(),
+            now=self._env.clock.now(),
             keep=run.keep,
         )
         self._learn(run, done=done)
@@ -639,14 +639,14 @@ class _Consumer:
                 if self._terms.on_guard_down == "fail":
                     raise
                 tries += 1
-                await self._around.sleep(self._pause_s(self._when_down, tries))
+                await self._env.sleep(self._pause_s(self._when_down, tries))
 
     async def _note(self, run: _Run) -> None:
         """Write down an unprotected run; if even that fails, the log line has its id."""
         event = Unprotected(
             key=run.claim.key,
             fingerprint=run.claim.fingerprint,
-            processed_at=self._around.clock.now(),
+            processed_at=self._env.clock.now(),
             keep=run.keep,
         )
         run.stage = _Stage.UNPROTECTED
@@ -660,7 +660,7 @@ class _Consumer:
         if run.lease is None:
             return False
         try:
-            (released,) = await self._guard.release([run.lease], now=self._around.clock.now())
+            (released,) = await self._guard.release([run.lease], now=self._env.clock.now())
         except OnefoldError as error:
             log.warning("%s could not release %s: %s", self._terms.name, run.claim.key, error)
             return False
@@ -672,7 +672,7 @@ class _Consumer:
                 return False
             try:
                 (held,) = await self._guard.renew(
-                    [run.lease], now=self._around.clock.now(), lease=self._terms.lease
+                    [run.lease], now=self._env.clock.now(), lease=self._terms.lease
                 )
             except OnefoldError as error:  # asked again at the next third
                 log.warning("%s could not renew %s: %s", self._terms.name, run.claim.key, error)

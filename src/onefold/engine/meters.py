@@ -6,14 +6,14 @@ from datetime import timedelta
 
 from onefold.core.clock import Clock
 from onefold.engine.consumer import ConsumerSpec, Counts
-from onefold.engine.feed import Feed
-from onefold.engine.housekeeping import Housekeeping
+from onefold.engine.consumer_loop import ConsumerLoop
+from onefold.engine.loop import Loop
 from onefold.engine.relay import Relay
-from onefold.engine.service import Loop
+from onefold.engine.retention import RetentionLoop
 from onefold.engine.worker import Worker
 from onefold.errors import OnefoldError
 from onefold.ports.meter import Measure, Meter
-from onefold.ports.storeroom import Retention
+from onefold.ports.retention import BrokerRetention
 
 log = logging.getLogger("onefold.meters")
 
@@ -34,7 +34,7 @@ async def gathered(meters: Iterable[Meter]) -> list[Measure]:
     return found
 
 
-def of_worker(worker: Worker) -> Meter:
+def worker_meter(worker: Worker) -> Meter:
     """Messages and troubles by consumer, and errors by loop."""
 
     async def meter() -> Sequence[Measure]:
@@ -51,7 +51,7 @@ def of_worker(worker: Worker) -> Meter:
     return meter
 
 
-def of_feed(feed: Feed) -> Meter:
+def consumer_meter(feed: ConsumerLoop) -> Meter:
     """Messages and troubles of a server's own consumer."""
 
     async def meter() -> Sequence[Measure]:
@@ -89,7 +89,7 @@ def _of_consumer(name: str, counts: Counts) -> list[Measure]:
     ]
 
 
-def of_relay(relay: Relay) -> Meter:
+def relay_meter(relay: Relay) -> Meter:
     """Events sent, failed for now, and dead."""
 
     async def meter() -> Sequence[Measure]:
@@ -99,7 +99,7 @@ def of_relay(relay: Relay) -> Meter:
     return meter
 
 
-def of_loops(loops: Sequence[Loop]) -> Meter:
+def loop_meter(loops: Sequence[Loop]) -> Meter:
     """Errors by loop."""
 
     async def meter() -> Sequence[Measure]:
@@ -109,7 +109,7 @@ def of_loops(loops: Sequence[Loop]) -> Meter:
     return meter
 
 
-def of_housekeeping(keeping: Housekeeping) -> Meter:
+def retention_meter(keeping: RetentionLoop) -> Meter:
     """What was removed, by kind."""
 
     async def meter() -> Sequence[Measure]:
@@ -118,7 +118,7 @@ def of_housekeeping(keeping: Housekeeping) -> Meter:
     return meter
 
 
-def of_lag(specs: Sequence[ConsumerSpec], broker: Retention, clock: Clock) -> Meter:
+def lag_meter(specs: Sequence[ConsumerSpec], broker: BrokerRetention, clock: Clock) -> Meter:
     """For how long the oldest unsettled message of each consumer has waited, where it is known."""
 
     async def meter() -> Sequence[Measure]:

@@ -27,11 +27,11 @@ __all__ = [
     "Conflicted",
     "EventBusy",
     "Failed",
-    "HeldElsewhere",
     "LeaseLost",
     "NotConfirmed",
     "Outcome",
     "Repeated",
+    "Skipped",
 ]
 
 
@@ -67,7 +67,7 @@ class Repeated:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldElsewhere:
+class Skipped:
     """Another worker is at it until then. It is not done: never move an offset on it."""
 
     until: datetime
@@ -110,12 +110,12 @@ class Outcome:
 
     APPLIED = Applied
     REPEATED = Repeated
-    BUSY = HeldElsewhere
+    BUSY = Skipped
     CONFLICT = Conflicted
     FAILED = Failed
 
 
-AnyOutcome = Applied | Repeated | HeldElsewhere | Conflicted | Failed
+AnyOutcome = Applied | Repeated | Skipped | Conflicted | Failed
 
 
 class NotConfirmed(Broken):

@@ -16,7 +16,7 @@ from onefold.core.backoff import Backoff
 from onefold.core.envelope import Event
 from onefold.core.trace_context import trace_of
 from onefold.core.wire import encode_binary, encode_native, encode_structured
-from onefold.engine.delivery import Surroundings
+from onefold.engine.delivery import Environment
 from onefold.ports.outbox import Failure, Outbox, Shipment, Waiting
 from onefold.ports.transport import Outgoing, Transport
 
@@ -91,14 +91,14 @@ class Relay:
         transport: Transport,
         *,
         owner: str,
-        around: Surroundings,
+        env: Environment,
         routes: Routes | None = None,
         backoff: Backoff | None = None,
         lease: timedelta = LEASE,
         max_age: timedelta = timedelta(days=1),
         batch: int = 500,
     ) -> None:
-        self._outbox, self._transport, self._around = outbox, transport, around
+        self._outbox, self._transport, self._env = outbox, transport, env
         self._owner, self._routes = owner, routes or Routes()
         self._backoff, self._lease = backoff or Backoff(), lease
         self._max_age, self._batch = max_age, batch
@@ -107,7 +107,7 @@ class Relay:
 
     async def step(self) -> bool:
         """Send one shipment; True when there was one. Dying anywhere repeats, never loses."""
-        clock = self._around.clock
+        clock = self._env.clock
         shipment = await self._outbox.lease(
             self._owner, now=clock.now(), lease=self._lease, limit=self._batch
         )
@@ -134,10 +134,10 @@ class Relay:
         return await self._transport.publish(outgoing)
 
     def _failure(self, waiting: Waiting, error: BaseException) -> Failure:
-        now = self._around.clock.now()
+        now = self._env.clock.now()
         if now - waiting.published_at >= self._max_age:
             log.error("event %s is dead: %s", waiting.event.id, error)
             return Failure(waiting.position, str(error), None)
-        delay_s = self._backoff.delay_s(waiting.attempts + 1, self._around.jitter())
+        delay_s = self._backoff.delay_s(waiting.attempts + 1, self._env.jitter())
         # At least a millisecond: a next attempt that is due at once would spin.
         return Failure(waiting.position, str(error), now + timedelta(seconds=max(delay_s, 0.001)))

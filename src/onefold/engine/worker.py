@@ -10,13 +10,13 @@ from typing import Any
 
 from onefold.core.backoff import Backoff
 from onefold.engine.consumer import Consumer, ConsumerSpec, Counts
-from onefold.engine.delivery import Surroundings
-from onefold.engine.housekeeping import Housekeeping, Keeps, short_keeps
+from onefold.engine.delivery import Environment
+from onefold.engine.loop import Loop
 from onefold.engine.relay import Relay
-from onefold.engine.service import Loop
+from onefold.engine.retention import Keeps, RetentionLoop, short_keeps
 from onefold.errors import Unavailable
 from onefold.ports.ledger import Ledger
-from onefold.ports.storeroom import Retention, Storeroom
+from onefold.ports.retention import BrokerRetention, Retention
 from onefold.ports.transport import Transport
 from onefold.ports.unit_of_work import UnitOfWork
 from onefold.ports.watermarks import Watermarks
@@ -37,7 +37,7 @@ class Parts:
         ledger: Where starts and dead letters are.
         transport: Where messages come from and go to.
         relay: Sends the outbox.
-        around: Time and chance.
+        env: Time and chance.
         storeroom: What is over is removed from here; None: nothing is.
         retention: What the transport keeps.
         keeps: How long.
@@ -50,10 +50,10 @@ class Parts:
     ledger: Ledger
     transport: Transport
     relay: Relay
-    around: Surroundings
+    env: Environment
     watermarks: Watermarks | None = None
-    storeroom: Storeroom | None = None
-    retention: Retention | None = None
+    storeroom: Retention | None = None
+    retention: BrokerRetention | None = None
     keeps: Keeps = field(default_factory=Keeps)
     listen: Listen | None = None
     poll_s: float = 0.5
@@ -119,12 +119,12 @@ class Worker:
         parts = self._parts
         if parts.storeroom is None or parts.retention is None:
             return []
-        keeping = Housekeeping(
+        keeping = RetentionLoop(
             parts.storeroom,
             parts.retention,
             specs=self._specs,
             keeps=parts.keeps,
-            clock=parts.around.clock,
+            clock=parts.env.clock,
             topics=parts.relay.topics,
         )
         self.removed = keeping.removed
@@ -132,7 +132,7 @@ class Worker:
         warned = self._warn_of_short_keeps(parts.retention)
         return [self._repeat("housekeeping", keeping.step, every_s=every_s), warned]
 
-    async def _warn_of_short_keeps(self, retention: Retention) -> None:
+    async def _warn_of_short_keeps(self, retention: BrokerRetention) -> None:
         for short in await short_keeps(self._specs, retention):
             log.warning("%s", short)
 
@@ -178,7 +178,7 @@ class Worker:
             subscription=subscription,  # type: ignore[arg-type]
             uow=parts.uow,
             ledger=parts.ledger,
-            around=parts.around,
+            env=parts.env,
             watermarks=parts.watermarks,
             poll_s=parts.poll_s,
         )

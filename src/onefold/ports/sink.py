@@ -19,7 +19,7 @@ class Kind(StrEnum):
     HELD = "held"  # a person or a setting must decide first
 
 
-class Toll(StrEnum):
+class DestinationEffect(StrEnum):
     """What an answer means for the destination as a whole."""
 
     NONE = ""
@@ -49,7 +49,7 @@ class Outcome:
     status: int | None = None
     retry_after: timedelta | None = None
     remote_ref: str | None = None
-    toll: Toll = Toll.NONE
+    toll: DestinationEffect = DestinationEffect.NONE
 
 
 class Parcel(Struct, frozen=True, kw_only=True, gc=False):

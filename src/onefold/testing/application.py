@@ -7,7 +7,7 @@ from typing import Any
 from onefold.application import Onefold
 from onefold.core.envelope import Event
 from onefold.engine.consumer import Consumer
-from onefold.engine.delivery import Surroundings
+from onefold.engine.delivery import Environment
 from onefold.engine.relay import Relay
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.points import Reaper, deadly_statements
@@ -62,11 +62,9 @@ async def work_off(app: Onefold, process: Reaper, *, clock: ManualClock | None =
     """
     clock = clock or ManualClock()
     chance = Random(process.fatal or "")  # noqa: S311 (chance that can be repeated)
-    around = Surroundings(
-        clock=clock, random=chance.randbytes, jitter=chance.random, sleep=clock.sleep
-    )
+    env = Environment(clock=clock, random=chance.randbytes, jitter=chance.random, sleep=clock.sleep)
     broker = process.mortal(app.transport, "broker")
-    relay = Relay(app.outbox, broker, owner="tested", around=around, routes=app.routes)
+    relay = Relay(app.outbox, broker, owner="tested", env=env, routes=app.routes)
     async with AsyncExitStack() as ends:
         ends.enter_context(deadly_statements(app.database.writer, process))
         ends.enter_context(unsynced(app.database.writer))
@@ -80,7 +78,7 @@ async def work_off(app: Onefold, process: Reaper, *, clock: ManualClock | None =
                     subscription=process.mortal(subscription, f"subscription of {spec.name}"),
                     uow=process.mortal(app.uow, "uow"),
                     ledger=app.ledger,
-                    around=around,
+                    env=env,
                     poll_s=0,
                 )
             )

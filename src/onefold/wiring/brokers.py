@@ -13,15 +13,15 @@ from onefold.adapters.prometheus import CONTENT_TYPE as METRICS_TYPE
 from onefold.adapters.prometheus import exposition
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.guard import sql_guard
-from onefold.adapters.sql.news import Bell, can_listen, listen
+from onefold.adapters.sql.notify import Notifier, can_listen, listen
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock
 from onefold.core.ids import Random
-from onefold.engine.delivery import Surroundings
+from onefold.engine.delivery import Environment
 from onefold.engine.meters import gathered
 from onefold.ports.guard import Guard
 from onefold.ports.meter import Meter
-from onefold.ports.storeroom import Retention
+from onefold.ports.retention import BrokerRetention
 from onefold.ports.transport import Transport
 
 Meters = Sequence[Meter]
@@ -29,20 +29,20 @@ Texts = Iterable[Callable[[], bytes]]
 
 __all__ = [
     "METRICS_TYPE",
-    "Bell",
     "Broker",
     "Meters",
-    "around",
+    "Notifier",
     "broker_of",
+    "environment",
     "guard_of",
     "listener_of",
-    "ring_for_others",
+    "notify_others",
     "scraped",
     "worker_name",
 ]
 
 
-class Broker(Transport, Retention, Protocol):
+class Broker(Transport, BrokerRetention, Protocol):
     """A transport that can tell what it keeps."""
 
 
@@ -89,11 +89,11 @@ def listener_of(database: Database) -> Callable[[Callable[[], None]], Awaitable[
     return partial(listen, database) if can_listen(database) else None
 
 
-def ring_for_others(uow: SqlUnitOfWork, database: Database) -> Bell | None:
+def notify_others(uow: SqlUnitOfWork, database: Database) -> Notifier | None:
     """Let commits that publish ring for the relays of other processes, where that can be."""
     if not can_listen(database):
         return None
-    bell = Bell(database)
+    bell = Notifier(database)
     uow.on_published = bell.ring
     return bell
 
@@ -108,6 +108,6 @@ def worker_name() -> str:
     return f"{socket.gethostname()[:40]}-{secrets.token_hex(6)}"
 
 
-def around(clock: Clock, random: Random = secrets.token_bytes) -> Surroundings:
+def environment(clock: Clock, random: Random = secrets.token_bytes) -> Environment:
     """The real world, at the time of *clock*."""
-    return Surroundings(clock=clock, random=random, jitter=chance.random, sleep=asyncio.sleep)
+    return Environment(clock=clock, random=random, jitter=chance.random, sleep=asyncio.sleep)

@@ -12,7 +12,7 @@ from onefold.adapters.sql.statistics import analyse_new_tables
 from onefold.ports.tables import rows_of
 from onefold.testing.clock import ManualClock
 from onefold_server.domains.telemetry.tables import sessions
-from onefold_server.installation import Installation, build, running
+from onefold_server.installation import Installation, build, run_worker
 from onefold_server.settings import Settings
 
 OF_A_SCHOOL = "started_at"  # in the names of the indexes in which its sessions are in order
@@ -72,7 +72,7 @@ async def test_a_running_server_analyses(fresh: Installation) -> None:
     """By itself, and whoever else is at it."""
     await _take(fresh, 500)
 
-    async with running(fresh), asyncio.timeout(10):
+    async with run_worker(fresh), asyncio.timeout(10):
         while OF_A_SCHOOL in await _plan(fresh):  # noqa: ASYNC110 (PostgreSQL tells nobody)
             await asyncio.sleep(0)
 

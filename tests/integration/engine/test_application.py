@@ -150,7 +150,7 @@ async def test_a_dead_letter_is_applied_when_its_replay_is_asked_for(sqlite_url:
         await _until_parked(app)
         broken.clear()
         (letter,) = await app.ledger.letters(state="parked")
-        now = app.around.clock.now()
+        now = app.env.clock.now()
         await app.ledger.move([letter["id"]], to="asked", note="mended", now=now)
         await asyncio.wait_for(done.wait(), WAIT_S)
         await worker.drain()

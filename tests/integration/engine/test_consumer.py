@@ -14,7 +14,7 @@ from onefold.adapters.memory.unit_of_work import MemoryTransaction, MemoryUnitOf
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
 from onefold.engine.consumer import Consumer, ConsumerSpec, Park
-from onefold.engine.delivery import HandlerTransaction, Surroundings, async_handler
+from onefold.engine.delivery import Environment, HandlerTransaction, async_handler
 from onefold.errors import CommitUnknown
 from onefold.ports.ledger import Ledger
 from onefold.ports.transport import Outgoing
@@ -24,7 +24,7 @@ from onefold.testing.clock import ManualClock
 from onefold.testing.crash.points import Crash
 
 
-def surroundings(clock: ManualClock, seed: int = 1) -> Surroundings:
+def surroundings(clock: ManualClock, seed: int = 1) -> Environment:
     """Seeded chance, and sleeping that moves the clock."""
     random = Random(seed)
 
@@ -32,7 +32,7 @@ def surroundings(clock: ManualClock, seed: int = 1) -> Surroundings:
         clock.advance(timedelta(seconds=seconds))
         await asyncio.sleep(0)
 
-    return Surroundings(clock=clock, random=random.randbytes, jitter=random.random, sleep=sleep)
+    return Environment(clock=clock, random=random.randbytes, jitter=random.random, sleep=sleep)
 
 
 def event(clock: ManualClock, number: int, key: str | None = None) -> Event:
@@ -82,7 +82,7 @@ class World:
             subscription=await self.transport.subscribe("c", ["orders.placed"]),
             uow=self.uow,
             ledger=self.ledger,
-            around=surroundings(self.clock, self._members),  # each process has its own chance
+            env=surroundings(self.clock, self._members),  # each process has its own chance
             watermarks=self.watermarks,
             poll_s=0,
         )

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from onefold.adapters.memory.outbox import MemoryOutbox
 from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork
 from onefold.adapters.sql.connection import Database
+from onefold.adapters.sql.dead_letters import SqlDeadLetters
 from onefold.adapters.sql.ledger import SqlLedger
-from onefold.adapters.sql.letters import SqlLetters
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
@@ -23,8 +23,8 @@ from onefold.engine.consumer import Park
 from onefold.engine.delivery import HandlerTransaction
 from onefold.engine.relay import Routes
 from onefold.errors import OnefoldError
+from onefold.ports.dead_letters import Wanted
 from onefold.ports.ledger import DeadLetter
-from onefold.ports.letters import Wanted
 from onefold.ports.transport import Outgoing, Partition
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.points import Crash
@@ -34,7 +34,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-async def letters(database_url: str) -> AsyncIterator[SqlLetters]:
+async def letters(database_url: str) -> AsyncIterator[SqlDeadLetters]:
     """Two causes, one of them with three letters."""
     uow = SqlUnitOfWork(Database(database_url))
     ledger = SqlLedger(uow)
@@ -56,7 +56,7 @@ async def letters(database_url: str) -> AsyncIterator[SqlLetters]:
                     parked_at=NOON + timedelta(minutes=position),
                 )
                 await ledger.park(tx, letter)
-    yield SqlLetters(uow)
+    yield SqlDeadLetters(uow)
     await uow.aclose()
 
 
@@ -112,7 +112,7 @@ def test_a_change_names_what_it_changes(database_url: str) -> None:
     assert "rate" in dead(database_url, "replay", "--all", "--rate", "0/s", fails=True)
 
 
-async def test_a_replay_is_spread_at_its_rate(letters: SqlLetters) -> None:
+async def test_a_replay_is_spread_at_its_rate(letters: SqlDeadLetters) -> None:
     """Each letter carries when it is due: the command does not wait, nor lose its place."""
     ids = [row["id"] for row in await letters.find(Wanted(consumer="mail"), limit=9)]
 

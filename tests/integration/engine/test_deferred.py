@@ -103,7 +103,7 @@ async def run(uow: SqlUnitOfWork, clock: ManualClock, handler: Any, count: int) 
         subscription=subscription,
         uow=uow,
         ledger=SqlLedger(uow),
-        around=surroundings(clock),
+        env=surroundings(clock),
         poll_s=0,
     )
     await consumer.drain()

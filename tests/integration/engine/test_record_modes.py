@@ -16,8 +16,8 @@ from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
 from onefold.core.envelope import Event
 from onefold.engine.consumer import Consumer, Verdict
+from onefold.engine.dedup import AtWatermark
 from onefold.engine.delivery import Delivery, HandlerTransaction
-from onefold.engine.records import AtWatermark
 from onefold.errors import CommitUnknown
 from onefold.ports.transport import Message, Outgoing, Partition
 from onefold.ports.unit_of_work import Transaction, UnitOfWork

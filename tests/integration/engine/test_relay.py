@@ -70,8 +70,8 @@ class World:
 
     def relay(self, owner: str = "r", **options: object) -> Relay:
         """A relay between the two."""
-        around = surroundings(self.clock)
-        return Relay(self.outbox, self.broker, owner=owner, around=around, **options)  # type: ignore[arg-type]
+        env = surroundings(self.clock)
+        return Relay(self.outbox, self.broker, owner=owner, env=env, **options)  # type: ignore[arg-type]
 
     async def run(self, relay: Relay) -> None:
         """Until nothing can be sent now."""

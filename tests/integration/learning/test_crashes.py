@@ -17,7 +17,7 @@ from onefold_server.domains.learning.budgets.rules import read_amount
 from onefold_server.domains.learning.budgets.service import BudgetService, Usage
 from onefold_server.domains.learning.calendar import Period
 from onefold_server.domains.learning.reviews import store as review_store
-from onefold_server.domains.learning.reviews.service import meet_words
+from onefold_server.domains.learning.reviews.service import add_vocabulary
 from onefold_server.domains.learning.scenarios import store as scenario_store
 from onefold_server.domains.learning.scenarios.judge import LemmaJudge
 from onefold_server.domains.learning.scenarios.service import ScenarioService
@@ -134,7 +134,7 @@ async def test_the_explorer_catches_completion_in_steps(
 
     async def in_two_commits(uow: UnitOfWork, attempt: Attempt) -> None:
         async with uow.begin() as tx:
-            await meet_words(
+            await add_vocabulary(
                 tx,
                 school.id,
                 attempt.student,

@@ -12,7 +12,7 @@ from tests.support_valkey import Valkey
 from onefold.adapters.leased import LeasedSubscription, LeaseStore
 from onefold.adapters.valkey.connection import script
 from onefold.errors import ConstraintViolated, InvalidSetting
-from onefold.ports.storeroom import Retention
+from onefold.ports.retention import BrokerRetention
 from onefold.ports.transport import Message, Partition, Subscription
 from onefold.testing.contracts.transport import messages, values
 
@@ -94,7 +94,7 @@ async def test_trimming_keeps_what_is_not_settled(sql: SqlBroker) -> None:
     assert await _trim(transport, topic, hours=-24) == 0
 
 
-async def _trim(transport: Retention, topic: str, *, hours: int, unread: int = -24) -> int:
+async def _trim(transport: BrokerRetention, topic: str, *, hours: int, unread: int = -24) -> int:
     """Remove what was sent up to *hours* from now and is settled, or *unread* if nobody reads."""
     now = datetime.now(UTC)
     ages = {"before": now + timedelta(hours=hours), "unread": now + timedelta(hours=unread)}

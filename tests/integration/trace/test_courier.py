@@ -13,9 +13,9 @@ from tests.support_trace import BUSY, HOUR, MINUTE, OK, Scripted, World, files, 
 
 from onefold.core.published import PROFILES, require
 from onefold.errors import IllegalTransition, InvalidInput
-from onefold.ports.desk import Route
-from onefold.ports.sink import Kind, Outcome, Toll
-from onefold_server.domains.trades.desk import TraceDesk
+from onefold.ports.delivery_book import Route
+from onefold.ports.sink import DestinationEffect, Kind, Outcome
+from onefold_server.domains.trades.attempts import TradeDeliveries
 from onefold_server.domains.trades.tables import deliveries, destinations
 
 
@@ -154,8 +154,12 @@ async def test_retries_follow_the_schedule_and_then_end(world: World) -> None:
 @pytest.mark.parametrize(
     ("outcome", "state", "place"),
     [
-        (Outcome(Kind.PERMANENT, "http_401", 401, toll=Toll.PAUSE), "dead", "paused"),
-        (Outcome(Kind.PERMANENT, "http_410", 410, toll=Toll.DISABLE), "dead", "disabled"),
+        (Outcome(Kind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE), "dead", "paused"),
+        (
+            Outcome(Kind.PERMANENT, "http_410", 410, toll=DestinationEffect.DISABLE),
+            "dead",
+            "disabled",
+        ),
         (Outcome(Kind.PERMANENT, "http_422", 422), "dead", "active"),
         (Outcome(Kind.HELD, "schema"), "held", "active"),
     ],
@@ -177,7 +181,7 @@ async def test_what_a_person_must_see_is_told_aloud(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Given up, tripped, or a destination closed to us: an error each, of ids and codes alone."""
-    refused = Outcome(Kind.PERMANENT, "http_401", 401, toll=Toll.PAUSE)
+    refused = Outcome(Kind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE)
     await world.destination("refusing", sink=Scripted([refused]))
     await world.destination("away", sink=Scripted([BUSY]))
     for name in ("refusing", "away"):
@@ -262,7 +266,7 @@ async def test_a_paused_destination_spends_no_attempts(world: World) -> None:
 
 async def test_what_is_retried_in_the_round_of_a_pause_is_held_too(world: World) -> None:
     """Or it would wait as pending behind a closed door, and its age would run on."""
-    refused = Outcome(Kind.PERMANENT, "http_401", 401, toll=Toll.PAUSE)
+    refused = Outcome(Kind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE)
     there = await world.destination(sink=Scripted([BUSY, refused]))
     await world.subscribe()
     await world.closed()
@@ -639,7 +643,7 @@ async def test_nothing_goes_where_a_destination_was_before_its_change(world: Wor
     await world.closed()
     world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
     trace = world.onefold.trace
-    desk = TraceDesk(
+    desk = TradeDeliveries(
         trace.uow, random=world.random.randbytes, jitter=lambda: 0.5, watch=trace.watch
     )
     (route,), _ = await desk.routes(now=world.now)

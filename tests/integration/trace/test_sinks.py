@@ -24,7 +24,7 @@ from onefold.adapters.sinks.s3 import S3Sink
 from onefold.adapters.sinks.webhook import WebhookSink
 from onefold.core.published import Full, encode
 from onefold.errors import InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel, Sink, Toll
+from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel, Sink
 from onefold_server.adapters.myfxbook import MyfxbookSink
 from onefold_server.domains.trades.service import marked_body
 
@@ -104,19 +104,31 @@ async def test_a_token_goes_into_its_header(header: str, sent: str) -> None:
     assert "webhook-signature" not in there.got[0].headers
 
 
-STATUSES: list[tuple[int, Kind, Toll]] = [
-    *((status, Kind.DELIVERED, Toll.NONE) for status in (200, 201, 202, 203, 204, 206)),
-    *((status, Kind.PERMANENT, Toll.NONE) for status in (301, 302, 303, 307, 308)),
-    *((status, Kind.PERMANENT, Toll.PAUSE) for status in (401, 403)),
-    (410, Kind.PERMANENT, Toll.DISABLE),
-    *((status, Kind.PERMANENT, Toll.NONE) for status in (400, 404, 405, 409, 422, 501, 505)),
-    *((status, Kind.RETRY, Toll.NONE) for status in (408, 425, 429, 500, 502, 503, 504)),
-    *((status, Kind.RETRY, Toll.NONE) for status in (507, 509, 511, 520, 527, 529, 599)),
+STATUSES: list[tuple[int, Kind, DestinationEffect]] = [
+    *(
+        (status, Kind.DELIVERED, DestinationEffect.NONE)
+        for status in (200, 201, 202, 203, 204, 206)
+    ),
+    *((status, Kind.PERMANENT, DestinationEffect.NONE) for status in (301, 302, 303, 307, 308)),
+    *((status, Kind.PERMANENT, DestinationEffect.PAUSE) for status in (401, 403)),
+    (410, Kind.PERMANENT, DestinationEffect.DISABLE),
+    *(
+        (status, Kind.PERMANENT, DestinationEffect.NONE)
+        for status in (400, 404, 405, 409, 422, 501, 505)
+    ),
+    *(
+        (status, Kind.RETRY, DestinationEffect.NONE)
+        for status in (408, 425, 429, 500, 502, 503, 504)
+    ),
+    *(
+        (status, Kind.RETRY, DestinationEffect.NONE)
+        for status in (507, 509, 511, 520, 527, 529, 599)
+    ),
 ]
 
 
 @pytest.mark.parametrize(("status", "kind", "toll"), STATUSES)
-async def test_what_a_status_means(status: int, kind: Kind, toll: Toll) -> None:
+async def test_what_a_status_means(status: int, kind: Kind, toll: DestinationEffect) -> None:
     """And a redirect is never followed."""
     async with (
         receiving() as elsewhere,
@@ -608,7 +620,7 @@ async def test_what_s3_answers_is_what_it_means() -> None:
         (Kind.PERMANENT, 403),
         (Kind.DELIVERED, 412),
     ]
-    assert (told[1].retry_after, told[3].toll) == (timedelta(seconds=9), Toll.PAUSE)
+    assert (told[1].retry_after, told[3].toll) == (timedelta(seconds=9), DestinationEffect.PAUSE)
     assert {got.headers["if-none-match"] for got in there.got} == {"*"}
     assert b"hunter2" not in b"".join(got.raw for got in there.got)
 

@@ -19,9 +19,9 @@ from tests.support_trace import MINUTE, World
 
 from onefold.core.published import ResultOnly, encode
 from onefold.engine.courier import Courier
-from onefold.ports.sink import Kind, Outcome, Parcel, Toll, one_at_a_time
+from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel, one_at_a_time
 from onefold_server.adapters.tradervue import Pace, TradervueSink
-from onefold_server.domains.trades.desk import TraceDesk
+from onefold_server.domains.trades.attempts import TradeDeliveries
 from onefold_server.domains.trades.tables import attempts, deliveries, destinations
 from onefold_server.installation import Installation
 
@@ -90,7 +90,11 @@ async def test_an_import_that_takes_longer_is_waited_for_and_looked_at() -> None
         (done,) = await sent(there, again)
 
     assert asked == looked
-    assert (asked.kind, asked.reason, asked.toll) == (Kind.WAITING, "importing", Toll.REST)
+    assert (asked.kind, asked.reason, asked.toll) == (
+        Kind.WAITING,
+        "importing",
+        DestinationEffect.REST,
+    )
     assert (asked.retry_after, asked.remote_ref) == (LOOK, f"import asked for at {NOW.isoformat()}")
     assert (done.kind, done.remote_ref) == (Kind.DELIVERED, asked.remote_ref)
     assert len(journal.posts) == 1
@@ -103,7 +107,7 @@ async def test_another_import_under_way_is_waited_for() -> None:
         await sent(there, parcel())
         (busy,) = await sent(there, parcel(entry_price="1.07"))
 
-    expected = Outcome(Kind.WAITING, "busy", 424, retry_after=LOOK, toll=Toll.REST)
+    expected = Outcome(Kind.WAITING, "busy", 424, retry_after=LOOK, toll=DestinationEffect.REST)
     assert (busy, len(journal.posts)) == (expected, 1)
 
 
@@ -138,7 +142,9 @@ async def test_what_the_end_of_an_import_means(said: bytes, kind: Kind, reason: 
         (outcome,) = await sent(there, parcel(), pace=PATIENT)
 
     assert (outcome.kind, outcome.reason) == (kind, reason)
-    assert outcome.toll is (Toll.PAUSE if kind is Kind.HELD else Toll.NONE)
+    assert outcome.toll is (
+        DestinationEffect.PAUSE if kind is Kind.HELD else DestinationEffect.NONE
+    )
 
 
 GARBAGE = [
@@ -187,7 +193,11 @@ async def test_refused_credentials_pause_it_when_it_looks_too() -> None:
     async with receiving(401) as there:
         (outcome,) = await sent(there, parcel(2, remote_ref=REF))
 
-    assert (outcome.kind, outcome.toll, lines(there)) == (Kind.PERMANENT, Toll.PAUSE, ["GET"])
+    assert (outcome.kind, outcome.toll, lines(there)) == (
+        Kind.PERMANENT,
+        DestinationEffect.PAUSE,
+        ["GET"],
+    )
 
 
 async def test_who_dies_after_the_request_imports_once() -> None:
@@ -280,7 +290,7 @@ class Account:
     async def courier(self, onefold: Installation | None = None) -> AsyncIterator[Courier]:
         """A process of its own, over that installation."""
         trace = (onefold or self.world.onefold).trace
-        desk = TraceDesk(
+        desk = TradeDeliveries(
             trace.uow, random=self.world.random.randbytes, jitter=lambda: 0.999, watch=trace.watch
         )
         made = Courier(

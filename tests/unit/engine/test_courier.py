@@ -13,7 +13,7 @@ from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWo
 from onefold.engine.courier import IDLE, LEASE, Courier
 from onefold.errors import StoreUnavailable
 from onefold.ports.deadlines import Deadline, Deadlines
-from onefold.ports.desk import Route, Sending, Verdict
+from onefold.ports.delivery_book import Route, Sending, Verdict
 from onefold.ports.sink import Kind, Outcome, Parcel
 from onefold.testing.clock import ManualClock
 

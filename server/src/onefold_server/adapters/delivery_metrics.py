@@ -1,7 +1,8 @@
 """
-What the process that did the work says of trace. Labels are names of destinations alone.
+Counts and times the delivery attempts of this process; the labels are destination names.
 
-What waits, is held or dead is asked of the database when somebody asks: `wiring_trace.of_trace`.
+Deliveries that wait, are held or are dead are counted in the database, by
+`wiring.trades.delivery_meter`.
 """
 
 from collections.abc import Mapping

@@ -28,7 +28,7 @@ from onefold.adapters.sinks.posting import Answer, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.core.published import NoSize
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel
 
 _URL: Final = "https://www.myfxbook.com/api/get-history"
 _FRESH: Final = timedelta(minutes=15)  # one answer serves all trades that are looked for
@@ -137,7 +137,7 @@ class MyfxbookSink:
         try:
             rows = self._read(answer)
         except Refused:
-            return Outcome(Kind.PERMANENT, "session", 200, toll=Toll.PAUSE)
+            return Outcome(Kind.PERMANENT, "session", 200, toll=DestinationEffect.PAUSE)
         except _UNREADABLE:
             return Outcome(Kind.RETRY, "unreadable", 200)
         self._seen = (now, rows)

@@ -39,12 +39,12 @@ from onefold.adapters.sinks.posting import Answer, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.core.published import Full
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel
 
 _LOOK: Final = timedelta(seconds=10)
 _URL: Final = "https://www.tradervue.com/api/v1/imports"
 _SENT: Final = 2  # executions of one trade
-_BUSY: Final = Outcome(Kind.WAITING, "busy", 424, retry_after=_LOOK, toll=Toll.REST)
+_BUSY: Final = Outcome(Kind.WAITING, "busy", 424, retry_after=_LOOK, toll=DestinationEffect.REST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +215,12 @@ def _seen(answer: Answer | Outcome, ref: str, now: datetime) -> Outcome:
 
 def _meaning(said: _Status, status: int, ref: str) -> Outcome:
     waits = Outcome(
-        Kind.WAITING, "importing", status, retry_after=_LOOK, remote_ref=ref, toll=Toll.REST
+        Kind.WAITING,
+        "importing",
+        status,
+        retry_after=_LOOK,
+        remote_ref=ref,
+        toll=DestinationEffect.REST,
     )
     match said.status:
         case "queued" | "processing":
@@ -231,7 +236,7 @@ def _meaning(said: _Status, status: int, ref: str) -> Outcome:
 
 def _succeeded(info: _Info, status: int, ref: str) -> Outcome:
     if info.overquota_count > 0:  # the plan's for this month: a person buys another, or waits
-        return Outcome(Kind.HELD, "quota", status, toll=Toll.PAUSE)
+        return Outcome(Kind.HELD, "quota", status, toll=DestinationEffect.PAUSE)
     if info.skipped_futures or info.skipped_options or info.skipped_forex:
         return Outcome(Kind.PERMANENT, "not_in_plan", status)
     if not 1 <= info.exec_count + info.duplicate_count <= _SENT:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from onefold.errors import FieldProblem, InvalidInput, NotFound
-from onefold.ports.letters import Letters, Wanted
+from onefold.ports.dead_letters import DeadLetters, Wanted
 from onefold_server.cli.output import DatabaseUrl, Json, command, opened, show, show_json
 
 app = typer.Typer(help="Messages that were given up.", no_args_is_help=True)
@@ -156,7 +156,7 @@ def _wanted(
     )
 
 
-async def _found(letters: Letters, wanted: Wanted, limit: int) -> Sequence[Mapping[str, Any]]:
+async def _found(letters: DeadLetters, wanted: Wanted, limit: int) -> Sequence[Mapping[str, Any]]:
     """
     The letters wanted, the longest parked first.
 

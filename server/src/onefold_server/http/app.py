@@ -16,7 +16,7 @@ from onefold_server.http.routes import (
     telemetry,
     trace,
 )
-from onefold_server.installation import Installation, running, standing_by
+from onefold_server.installation import Installation, notify_only, run_worker
 
 _PARTS = (health, metrics, telemetry, learning, directory, classroom, trace)
 
@@ -35,7 +35,7 @@ def create_app(onefold: Installation, *, worker: bool = True) -> FastAPI:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(onefold.aclose)
             await onefold.prepare()
-            await stack.enter_async_context(running(onefold) if worker else standing_by(onefold))
+            await stack.enter_async_context(run_worker(onefold) if worker else notify_only(onefold))
             yield
 
     app = FastAPI(

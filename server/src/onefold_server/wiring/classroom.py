@@ -8,13 +8,13 @@ from onefold.core.clock import Clock
 from onefold.core.envelope import Event
 from onefold.core.ids import Random
 from onefold.engine.consumer import ConsumerSpec, Verdict, retry_then_park
+from onefold.engine.consumer_loop import ConsumerLoop
 from onefold.engine.delivery import HandlerTransaction
-from onefold.engine.feed import Feed
 from onefold.errors import Refused
 from onefold.ports.ledger import Ledger
 from onefold.ports.meter import Measure, Meter
 from onefold.ports.unit_of_work import UnitOfWork
-from onefold.wiring.brokers import around, broker_of
+from onefold.wiring.brokers import broker_of, environment
 from onefold_server.domains.classroom.batches import CONSUMER, BatchService
 from onefold_server.domains.classroom.classes import ClassService
 from onefold_server.domains.classroom.matching import Essay, Match, Pupil, match
@@ -43,7 +43,7 @@ async def _match_beside(essays: Sequence[Essay], pupils: Sequence[Pupil]) -> Seq
     return await asyncio.to_thread(match, essays, pupils)
 
 
-def of_essays(batches: BatchService) -> Meter:
+def essay_meter(batches: BatchService) -> Meter:
     """What became of essays and suggestions; what is begun again counts again."""
 
     async def meter() -> Sequence[Measure]:
@@ -85,16 +85,16 @@ def matches_feed(
     uow: SqlUnitOfWork,
     ledger: Ledger,
     clock: Clock,
-) -> Feed | None:
+) -> ConsumerLoop | None:
     """The consumer of suggested authors; None where no broker is set."""
     kafka, valkey = settings.kafka, settings.valkey
     if kafka is None and valkey is None:
         return None
     address = None if valkey is None else valkey.get_secret_value()
-    return Feed(
+    return ConsumerLoop(
         matches_spec(classroom, settings.classroom_topic),
         uow=uow,
         ledger=ledger,
         connect=lambda: broker_of(uow, kafka=kafka, valkey=address),
-        around=around(clock),
+        env=environment(clock),
     )

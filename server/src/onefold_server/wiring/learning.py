@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from onefold.core.clock import Clock
-from onefold.engine.together import Together
+from onefold.engine.group_commit import GroupCommit
 from onefold.errors import InvalidSetting
 from onefold.ports.unit_of_work import UnitOfWork
 from onefold_server.domains.learning.analytics.service import AnalyticsService
@@ -42,7 +42,7 @@ def learning_over(
             clock=clock,
             random=random,
             types=SessionTypes(*settings.learning_session_types),
-            together=Together,
+            together=GroupCommit,
             abandoned_after=after,
         ),
         scenarios=ScenarioService(

@@ -14,7 +14,7 @@ from onefold.adapters.sinks.file import compact
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.core.clock import Clock, SystemClock
 from onefold.engine.courier import Courier, MakeSink, sent_once
-from onefold.engine.service import Loop
+from onefold.engine.loop import Loop
 from onefold.errors import FieldProblem, InvalidInput
 from onefold.ports.deadlines import Deadlines
 from onefold.ports.meter import Measure, Meter
@@ -22,7 +22,7 @@ from onefold.ports.sink import Sink
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import UnitOfWork
 from onefold_server.adapters.delivery_metrics import TraceMetrics
-from onefold_server.domains.trades.desk import TraceDesk, Watch
+from onefold_server.domains.trades.attempts import TradeDeliveries, Watch
 from onefold_server.domains.trades.service import MakeSink as MakeBySettings
 from onefold_server.domains.trades.service import TraceService
 from onefold_server.settings import Settings
@@ -52,7 +52,7 @@ class Trace:
 
     def courier(self, *, jitter: Callable[[], float] = chance.random) -> Courier:
         """A courier of its own; whoever asked closes it."""
-        desk = TraceDesk(self.uow, random=self.random, jitter=jitter, watch=self.watch)
+        desk = TradeDeliveries(self.uow, random=self.random, jitter=jitter, watch=self.watch)
         return Courier(self.deadlines, desk, self.make, clock=self.clock)
 
     async def feed(self) -> bool:
@@ -107,7 +107,7 @@ def trace_over(
     )
 
 
-def of_trace(trace: Trace) -> Meter:
+def delivery_meter(trace: Trace) -> Meter:
     """What waits, is dead or held, and for how long the first has been due, by destination."""
 
     async def meter() -> Sequence[Measure]:

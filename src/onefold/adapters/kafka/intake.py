@@ -108,7 +108,7 @@ class Intake:
         with self._changed:
             return self._waiting() <= self._limit // 2
 
-    def resting(self) -> set[Partition]:
+    def paused_until(self) -> set[Partition]:
         """What the user has paused, of what is held."""
         with self._changed:
             return self._paused & self._holds.keys()

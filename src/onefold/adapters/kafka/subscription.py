@@ -197,7 +197,7 @@ class KafkaSubscription:
     def _rest(self, consumer: Consumer, *, choked: bool) -> None:
         """Bring librdkafka's pauses in line with what is wanted."""
         held = self._intake.epochs().keys()
-        wanted = set(held) if choked else self._intake.resting()
+        wanted = set(held) if choked else self._intake.paused_until()
         with suppress(KafkaException):  # a partition that is being taken away needs no pause
             if rest := wanted - self._resting:
                 consumer.pause(_offsets(rest))

@@ -13,7 +13,7 @@ import httpx
 
 from onefold.adapters.sinks.address import Blocked, Resolve, Target, checked, resolve
 from onefold.adapters.sinks.threads import Threads
-from onefold.ports.sink import Kind, Outcome, Toll
+from onefold.ports.sink import DestinationEffect, Kind, Outcome
 
 # They tell URLs, and a URL may hold a session (test_myfxbook_is_looked_at).
 for _name in ("httpx", "httpcore"):
@@ -149,9 +149,9 @@ def classified(status: int, headers: Mapping[str, str], *, now: datetime) -> Out
     if 300 <= status < 400:
         return Outcome(Kind.PERMANENT, "redirect", status)
     if status in {401, 403}:
-        return Outcome(Kind.PERMANENT, reason, status, toll=Toll.PAUSE)
+        return Outcome(Kind.PERMANENT, reason, status, toll=DestinationEffect.PAUSE)
     if status == 410:
-        return Outcome(Kind.PERMANENT, reason, status, toll=Toll.DISABLE)
+        return Outcome(Kind.PERMANENT, reason, status, toll=DestinationEffect.DISABLE)
     if status in _RETRIED or (500 <= status < 600 and status not in _NEVER):
         asked = retry_after(headers.get("retry-after"), now=now)
         return Outcome(Kind.RETRY, reason, status, retry_after=asked)

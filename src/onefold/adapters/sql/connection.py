@@ -164,7 +164,7 @@ class Database:
                 await to_the_end(_give_back(connection))
                 raise
             self._lent.discard(connection)
-            if self.dialect.GIVES_BACK_AT_ONCE:
+            if self.dialect.RELEASES_WITHOUT_IO:
                 self._give_back_soon(engine, connection)
             else:
                 await to_the_end(_give_back(connection))
@@ -178,7 +178,7 @@ class Database:
         SQLite opens a file in a thread that tells the event loop. A cancellation waits for it:
         the loop may be gone after it, and nobody would close what was opened.
         """
-        if self.dialect.CONNECTS_BY_ITSELF or self._holds_an_open_one(engine):
+        if self.dialect.CANCELLED_CONNECT_CLOSES or self._holds_an_open_one(engine):
             return await engine.connect()
         connected: list[AsyncConnection] = []
 

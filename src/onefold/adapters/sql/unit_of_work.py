@@ -56,7 +56,7 @@ class SqlTransaction:
         with self._call(writes=statement.is_dml):
             if plain is None:
                 changed = plain_update(statement, parameters) if statement.is_update else None
-                if changed is not None and self._dialect.CHANGES_MANY:
+                if changed is not None and self._dialect.BULK_UPDATES:
                     count = await self._dialect.update_rows(self._connection, changed)
                     return Inserted(count)  # type: ignore[return-value]
                 return await self._connection.execute(statement, parameters)

@@ -17,7 +17,15 @@ from msgspec.structs import replace
 from onefold.core.ids import derived_id
 from onefold.core.published import MAX_BODY_BYTES, Full, NoSize, ResultOnly, encode
 from onefold.errors import InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel, Sink, SinkFactory, Toll, most_at_once
+from onefold.ports.sink import (
+    DestinationEffect,
+    Kind,
+    Outcome,
+    Parcel,
+    Sink,
+    SinkFactory,
+    most_at_once,
+)
 
 __all__ = ["Arrival", "Receiver", "SinkContract", "SinkFeatures", "Trouble", "parcel"]
 
@@ -44,16 +52,16 @@ class Trouble(StrEnum):
     )
 
 
-_MEANING: Final[Mapping[Trouble, tuple[Kind, Toll]]] = {
-    Trouble.AWAY: (Kind.RETRY, Toll.NONE),
-    Trouble.BUSY: (Kind.RETRY, Toll.NONE),
-    Trouble.CROWDED: (Kind.RETRY, Toll.NONE),
-    Trouble.REFUSES: (Kind.PERMANENT, Toll.NONE),
-    Trouble.LOCKED_OUT: (Kind.PERMANENT, Toll.PAUSE),
-    Trouble.CLOSED_DOWN: (Kind.PERMANENT, Toll.DISABLE),
-    Trouble.DEAF: (Kind.RETRY, Toll.NONE),
-    Trouble.SILENT: (Kind.RETRY, Toll.NONE),
-    Trouble.UNFINISHED: (Kind.WAITING, Toll.NONE),
+_MEANING: Final[Mapping[Trouble, tuple[Kind, DestinationEffect]]] = {
+    Trouble.AWAY: (Kind.RETRY, DestinationEffect.NONE),
+    Trouble.BUSY: (Kind.RETRY, DestinationEffect.NONE),
+    Trouble.CROWDED: (Kind.RETRY, DestinationEffect.NONE),
+    Trouble.REFUSES: (Kind.PERMANENT, DestinationEffect.NONE),
+    Trouble.LOCKED_OUT: (Kind.PERMANENT, DestinationEffect.PAUSE),
+    Trouble.CLOSED_DOWN: (Kind.PERMANENT, DestinationEffect.DISABLE),
+    Trouble.DEAF: (Kind.RETRY, DestinationEffect.NONE),
+    Trouble.SILENT: (Kind.RETRY, DestinationEffect.NONE),
+    Trouble.UNFINISHED: (Kind.WAITING, DestinationEffect.NONE),
 }
 
 
@@ -517,9 +525,11 @@ def _any(
 
 def _fits(outcome: Outcome, trouble: Trouble | None) -> None:
     """The outcome is what *trouble* means; a receiver that is busy may be left to rest."""
-    kind, toll = (Kind.DELIVERED, Toll.NONE) if trouble is None else _MEANING[trouble]
+    kind, toll = (Kind.DELIVERED, DestinationEffect.NONE) if trouble is None else _MEANING[trouble]
     assert outcome.kind is kind, outcome
-    assert outcome.toll is toll or (kind, outcome.toll) == (Kind.WAITING, Toll.REST), outcome
+    assert outcome.toll is toll or (kind, outcome.toll) == (Kind.WAITING, DestinationEffect.REST), (
+        outcome
+    )
 
 
 def _with(one: Parcel, body: bytes) -> Parcel:

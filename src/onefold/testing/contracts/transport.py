@@ -456,19 +456,19 @@ class TransportContract:
             subscription = await transport.subscribe(GROUP, [topic])
             await self.send(transport, messages(topic, 20, keys=20))
             received = await self.get(subscription, 20)
-            resting, awake = Partition(topic, 0), Partition(topic, 1)
-            assert {m.partition for m in received} == {resting, awake}
+            paused_until, awake = Partition(topic, 0), Partition(topic, 1)
+            assert {m.partition for m in received} == {paused_until, awake}
 
-            await subscription.pause([resting])
+            await subscription.pause([paused_until])
             await self.send(transport, messages(topic, 20, keys=20, first=20))
             expected = [m for m in received if m.partition == awake]
             meanwhile = await self.get(subscription, len(expected))
             assert {m.partition for m in meanwhile} == {awake}
             assert await self.quiet(subscription)
-            await subscription.resume([resting])
+            await subscription.resume([paused_until])
             afterwards = await self.get(subscription, 20 - len(meanwhile))
 
-            assert {m.partition for m in afterwards} == {resting}
+            assert {m.partition for m in afterwards} == {paused_until}
             assert rising(values(afterwards))
             assert await subscription.settle(received + meanwhile + afterwards) == []
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from onefold_server.domains.trades.rules import leaves_at
+from onefold_server.domains.trades.rules import earliest_send
 
 EXIT = datetime(2026, 1, 15, 14, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -15,7 +15,7 @@ HOUR = timedelta(hours=1)
 def at(*, late: timedelta = timedelta(0), floor: timedelta = MINUTE, **row: Any) -> timedelta:
     """How long after its exit, for a subscription of five minutes."""
     given = {"exit_time": EXIT, "delay_s": None, "not_before": None} | row
-    return leaves_at(given, recorded_at=EXIT + late, delay=5 * MINUTE, floor=floor) - EXIT
+    return earliest_send(given, recorded_at=EXIT + late, delay=5 * MINUTE, floor=floor) - EXIT
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from onefold.ports.unit_of_work import (
     UnitOfWork,
     in_transaction,
 )
-from onefold_server.domains.classroom import classes_store, events, matching, store
+from onefold_server.domains.classroom import batches_store, classes_store, events, matching
 from onefold_server.domains.classroom.rules import (
     Candidate,
     Choice,
@@ -248,22 +248,24 @@ class BatchService:
         now: datetime,
         school_id: UUID | None,
     ) -> Taken:
-        room = await store.room(tx, suggested.class_id, suggested.students)
+        room = await batches_store.room(tx, suggested.class_id, suggested.students)
         if room is None or school_id not in {None, room.row["school_id"]}:
             raise NotFound("class", str(suggested.class_id))
         batch = await self._open(tx, room.row, suggested, now=now)
         choices = [choose(essay, enrolled=room.enrolled) for essay in suggested.essays]
         rows = {
-            choice.essay.id: store.association(batch, choice, source=source, at=suggested_at)
+            choice.essay.id: batches_store.association(
+                batch, choice, source=source, at=suggested_at
+            )
             for choice in choices
         }
-        stored = await store.insert(tx, list(rows.values())) if rows else set()
+        stored = await batches_store.insert(tx, list(rows.values())) if rows else set()
         kept = [row for essay_id, row in rows.items() if essay_id not in stored]
-        improved = await store.improve(tx, kept) if kept else set()
+        improved = await batches_store.improve(tx, kept) if kept else set()
         taken = _counted(suggested, choices, room, stored, len(improved))
         facts = [events.notification(batch, taken, cause=cause, at=now)]
         if stored and batch["closed_at"]:
-            await store.reopen(tx, batch, deadline=now + self._deadline)
+            await batches_store.reopen(tx, batch, deadline=now + self._deadline)
         elif not stored and not batch["closed_at"]:
             facts += await self._close_if_done(tx, batch, now=now)
         await tx.publish(*facts, now=now)
@@ -287,17 +289,17 @@ class BatchService:
             "closed_at": None,
             "revision": 1,
         }
-        batch = await store.open_batch(tx, row)
+        batch = await batches_store.open_batch(tx, row)
         if batch is None:
             raise Conflict("batch", str(suggested.batch_id))
         return batch | {"owner": class_["owner"], "course_code": class_["course_code"]}
 
     async def _close_if_done(self, tx: Transaction, batch: Row, *, now: datetime) -> list[Event]:
         """Close a batch that has nothing open: the fact of it, to be published."""
-        rows = await store.essays(tx, batch)
+        rows = await batches_store.essays(tx, batch)
         if any(row["validated_at"] is None for row in rows):
             return []
-        await store.close(tx, batch, at=now)
+        await batches_store.close(tx, batch, at=now)
         return [events.confirmed(batch, rows, at=now, timeout=False)]
 
     # -- people decide ---------------------------------------------------------------------
@@ -329,15 +331,17 @@ class BatchService:
 
         async def work(tx: Transaction) -> Row:
             now = self._clock.now()
-            batch = await store.lock_batch(tx, caller.school_id, batch_id)
+            batch = await batches_store.lock_batch(tx, caller.school_id, batch_id)
             require_mine(caller, batch, "batch", batch_id)
             assert batch is not None  # noqa: S101 (required the line before)
-            rows = {row["essay_id"]: row for row in await store.essays(tx, batch, set(wanted))}
+            rows = {
+                row["essay_id"]: row for row in await batches_store.essays(tx, batch, set(wanted))
+            }
             settled = await self._settled(tx, batch, wanted, rows)
             new = [one for one in settled if not _by_hand(rows[one.essay_id])]
             if new:
                 await self._write(tx, caller, batch, new, now=now)
-            undecided = await store.open_essays(tx, batch)
+            undecided = await batches_store.open_essays(tx, batch)
             return {
                 "batch_id": batch_id,
                 "decided": len(new),
@@ -377,7 +381,7 @@ class BatchService:
             one.student_id for one in settled if one.student_id and not _by_hand(rows[one.essay_id])
         }
         if asked:
-            here = await store.pupils_of(tx, batch["school_id"], batch["class_id"], asked)
+            here = await batches_store.pupils_of(tx, batch["school_id"], batch["class_id"], asked)
             problems(
                 [
                     FieldProblem("student_id", "unknown", f"no pupil {id_} in this class")
@@ -394,12 +398,12 @@ class BatchService:
         *,
         now: datetime,
     ) -> None:
-        await store.decide(tx, batch, new, by=caller.name, at=now)
+        await batches_store.decide(tx, batch, new, by=caller.name, at=now)
         id_ = new_event_id(now, self._random)
         facts = [events.decided(batch, new, by=caller.name, at=now, event_id=id_)]
-        if batch["closed_at"] is None and not await store.open_essays(tx, batch):
-            await store.close(tx, batch, at=now)
-            rows = await store.essays(tx, batch)
+        if batch["closed_at"] is None and not await batches_store.open_essays(tx, batch):
+            await batches_store.close(tx, batch, at=now)
+            rows = await batches_store.essays(tx, batch)
             facts.append(events.confirmed(batch, rows, at=now, timeout=False))
         await tx.publish(*facts, now=now)
 
@@ -427,20 +431,20 @@ class BatchService:
 
     async def _claim_due(self, tx: Transaction) -> Row | None:
         now = self._clock.now()
-        batch = await store.due(tx, now=now)
+        batch = await batches_store.due(tx, now=now)
         if batch is not None:
             pause = timedelta(seconds=_AGAIN.bound_s(batch["failures"] + 1))
-            await store.postpone(tx, batch, due_at=now + pause)
+            await batches_store.postpone(tx, batch, due_at=now + pause)
         return batch
 
     async def _time_out(self, tx: Transaction, claimed: Row) -> None:
         now = self._clock.now()
-        batch = await store.lock_batch(tx, claimed["school_id"], claimed["id"])
+        batch = await batches_store.lock_batch(tx, claimed["school_id"], claimed["id"])
         if batch is None or batch["closed_at"] is not None or batch["deadline"] > now:
             return  # a person, or a worker that was slow, was first
-        await store.time_out(tx, batch, by=BY_DEADLINE, at=now)
-        await store.close(tx, batch, at=now)
-        rows = await store.essays(tx, batch)
+        await batches_store.time_out(tx, batch, by=BY_DEADLINE, at=now)
+        await batches_store.close(tx, batch, at=now)
+        rows = await batches_store.essays(tx, batch)
         await tx.publish(events.confirmed(batch, rows, at=now, timeout=True), now=now)
 
     # -- looking ---------------------------------------------------------------------------
@@ -457,7 +461,7 @@ class BatchService:
         require_teacher(caller)
         after = decode_cursor(cursor, tuple[datetime, UUID]) if cursor else None
         async with self._uow.read() as tx:
-            rows = await store.page(
+            rows = await batches_store.page(
                 tx,
                 caller.school_id,
                 class_id=class_id,
@@ -485,12 +489,12 @@ class BatchService:
         require_teacher(caller)
         after = decode_cursor(cursor, tuple[UUID])[0] if cursor else None
         async with self._uow.read() as tx:
-            found = await store.batch(tx, caller.school_id, batch_id)
+            found = await batches_store.batch(tx, caller.school_id, batch_id)
             require_mine(caller, found, "batch", batch_id)
             assert found is not None  # noqa: S101 (required the line before)
-            rows = await store.essay_page(tx, found, after=after, limit=limit + 1)
+            rows = await batches_store.essay_page(tx, found, after=after, limit=limit + 1)
             names = await directory.names(tx, caller.school_id, _named(rows))
-            undecided = await store.open_essays(tx, found)
+            undecided = await batches_store.open_essays(tx, found)
         more = len(rows) > limit
         return _shown_batch(found) | {
             "undecided": undecided,
@@ -510,10 +514,10 @@ class BatchService:
         caller.require(Scope.CLASSROOM_LOOKUP)
         after = decode_cursor(cursor, tuple[UUID])[0] if cursor else None
         async with self._uow.read() as tx:
-            found = await store.batch(tx, caller.school_id, batch_id)
+            found = await batches_store.batch(tx, caller.school_id, batch_id)
             if found is None:
                 raise NotFound("batch", str(batch_id))
-            rows = await store.essay_page(tx, found, after=after, limit=limit + 1)
+            rows = await batches_store.essay_page(tx, found, after=after, limit=limit + 1)
             names = await directory.names(tx, caller.school_id, _named(rows))
         more = len(rows) > limit
         return {
@@ -533,7 +537,7 @@ class BatchService:
         """
         caller.require(Scope.CLASSROOM_LOOKUP)
         async with self._uow.read() as tx:
-            row = await store.essay(tx, caller.school_id, essay_id)
+            row = await batches_store.essay(tx, caller.school_id, essay_id)
             if row is None:
                 raise NotFound("essay", str(essay_id))
             names = await directory.names(tx, caller.school_id, _named([row]))
@@ -569,7 +573,7 @@ def _by_hand(row: Mapping[str, Any]) -> bool:
 def _counted(
     suggested: Suggested,
     choices: Sequence[Choice],
-    room: store.Room,
+    room: batches_store.Room,
     stored: set[UUID],
     improved: int,
 ) -> Taken:

@@ -172,7 +172,9 @@ def with_profit(row: Mapping[str, Any], instrument: Mapping[str, Any] | None) ->
     return made
 
 
-def unworked(row: Mapping[str, Any], instrument: Mapping[str, Any] | None) -> dict[str, Any]:
+def without_derived_profit(
+    row: Mapping[str, Any], instrument: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """
     *row* without its gross profit, if that is what the instrument table gives for it.
 
@@ -184,7 +186,7 @@ def unworked(row: Mapping[str, Any], instrument: Mapping[str, Any] | None) -> di
     return bare if worked == row["profit_gross"] else dict(row)
 
 
-def leaves_at(
+def earliest_send(
     row: Mapping[str, Any], *, recorded_at: datetime, delay: timedelta, floor: timedelta
 ) -> datetime:
     """
@@ -219,7 +221,7 @@ def consents(subscription: Mapping[str, Any], at: datetime) -> bool:
     )
 
 
-def resting(place: Mapping[str, Any], *, now: datetime) -> datetime | None:
+def paused_until(place: Mapping[str, Any], *, now: datetime) -> datetime | None:
     """
     Until when a destination is left alone by its breaker or its rate; None if it is not.
 

@@ -247,7 +247,7 @@ class TraceService:
                 raise rules.wrong("facts", "unchanged", "say nothing that is not recorded already")
             if "profit_gross" not in changed and facts["profit_gross"] is not None:
                 table = await store.instrument(tx, caller.school_id, known["instrument"])
-                facts["profit_gross"] = rules.unworked(known, table)["profit_gross"]
+                facts["profit_gross"] = rules.without_derived_profit(known, table)["profit_gross"]
             return await self._revise(tx, known, facts)
 
         return await in_transaction(self._uow, work)
@@ -927,7 +927,7 @@ def _head(school_id: UUID, id_: UUID, given: Mapping[str, Any], now: datetime) -
 
 def _delivery(trade: Row, subscription: Row, place: Row) -> Row:
     floor = timedelta(seconds=place["delay_floor_s"])
-    at = rules.leaves_at(
+    at = rules.earliest_send(
         trade,
         recorded_at=trade["recorded_at"],
         delay=timedelta(seconds=subscription["delay_s"]),

@@ -152,7 +152,7 @@ async def usable(tx: Transaction, now: datetime) -> tuple[Sequence[Row], datetim
     )
     query = select(destinations, busy.label("busy")).where(destinations.c.state == "active")
     rows = rows_of(await tx.execute(query))
-    waits = [(row, rules.resting(row, now=now)) for row in rows]
+    waits = [(row, rules.paused_until(row, now=now)) for row in rows]
     ready = [row for row, until in waits if until is None]
     return ready, min((until for _, until in waits if until is not None), default=None)
 

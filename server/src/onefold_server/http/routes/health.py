@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from onefold.engine.feed import FeedState
+from onefold.engine.consumer_loop import ConsumerState
 from onefold.errors import OnefoldError
 from onefold_server.http.auth import Served
 from onefold_server.http.problems import RETRY_AFTER_S, problem
@@ -52,7 +52,7 @@ def _why(error: OnefoldError) -> str:
     return f"{error.code}: {reason}" if reason else str(error)
 
 
-def _shown(state: FeedState) -> dict[str, Any]:
+def _shown(state: ConsumerState) -> dict[str, Any]:
     return {
         "name": state.name,
         "running": state.running,

@@ -21,10 +21,10 @@ from onefold.ports.unit_of_work import InboxClaim
 __all__ = [
     "BEGIN",
     "BEGIN_READ",
-    "CHANGES_MANY",
-    "CONNECTS_BY_ITSELF",
+    "BULK_UPDATES",
+    "CANCELLED_CONNECT_CLOSES",
     "FEATURES",
-    "GIVES_BACK_AT_ONCE",
+    "RELEASES_WITHOUT_IO",
     "arm_many",
     "engines",
     "insert_new",
@@ -36,9 +36,9 @@ __all__ = [
 FEATURES = Features(name="postgresql", sql=True, parallel_writers=True, survives_process=True)
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-GIVES_BACK_AT_ONCE = True  # nothing is sent: its adapter sees no transaction of its own to end
-CONNECTS_BY_ITSELF = True  # a cancelled attempt closes its socket
-CHANGES_MANY = True  # `update_rows`
+RELEASES_WITHOUT_IO = True  # nothing is sent: its adapter sees no transaction of its own to end
+CANCELLED_CONNECT_CLOSES = True  # a cancelled attempt closes its socket
+BULK_UPDATES = True  # `update_rows`
 BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 _POOL_SIZE = 10

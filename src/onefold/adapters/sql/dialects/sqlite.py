@@ -24,10 +24,10 @@ from onefold.ports.unit_of_work import InboxClaim
 __all__ = [
     "BEGIN",
     "BEGIN_READ",
-    "CHANGES_MANY",
-    "CONNECTS_BY_ITSELF",
+    "BULK_UPDATES",
+    "CANCELLED_CONNECT_CLOSES",
     "FEATURES",
-    "GIVES_BACK_AT_ONCE",
+    "RELEASES_WITHOUT_IO",
     "arm_many",
     "engines",
     "insert_new",
@@ -38,10 +38,10 @@ __all__ = [
 FEATURES = Features(name="sqlite", sql=True, parallel_writers=False, survives_process=True)
 
 BEGIN = "BEGIN IMMEDIATE"  # take the write lock first: a later upgrade could not wait for it
-GIVES_BACK_AT_ONCE = False  # a rollback goes through the driver's thread
+RELEASES_WITHOUT_IO = False  # a rollback goes through the driver's thread
 BEGIN_READ = "BEGIN"
-CONNECTS_BY_ITSELF = False  # the driver's thread does, and tells the event loop
-CHANGES_MANY = False  # an executemany goes nowhere
+CANCELLED_CONNECT_CLOSES = False  # the driver's thread does, and tells the event loop
+BULK_UPDATES = False  # an executemany goes nowhere
 
 # At DEBUG the driver tells every parameter, and so people's data (test_e1_e6).
 logging.getLogger("aiosqlite").setLevel(logging.INFO)

@@ -42,7 +42,7 @@ class ImportReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Met:
+class VocabularyChange:
     """The words of a finished scenario: which became cards, which had been cards."""
 
     created: Sequence[str]
@@ -293,7 +293,7 @@ async def _count(
     await learner_days.add(tx, [Share(*whose, day, count) for count in counts])
 
 
-async def meet_words(
+async def add_vocabulary(
     tx: Transaction,
     school_id: UUID,
     student_id: UUID,
@@ -303,7 +303,7 @@ async def meet_words(
     scenario_id: str,
     attempt_id: UUID,
     now: datetime,
-) -> Met:
+) -> VocabularyChange:
     """
     Make cards of the words of a finished scenario, within its transaction.
 
@@ -336,7 +336,7 @@ async def meet_words(
     await tx.insert_new(reviews_table, answers)
     await store.save(tx, changed)
     await tx.publish(*map(events.answered, changed, answers), now=now)
-    return Met(
+    return VocabularyChange(
         created=[row["word"] for row in rows if row["id"] in new],
         strengthened=[card["word"] for card in changed],
         counts=[NEW_CARD] * len(new) + [review_counts(_SAID_BY_SCENARIO)] * len(changed),

@@ -25,7 +25,7 @@ from onefold_server.domains.learning.days import store as days
 from onefold_server.domains.learning.days.rules import SCENARIO, Share
 from onefold_server.domains.learning.paging import Page, Place, page, read_place
 from onefold_server.domains.learning.people import require_learner, require_staff, require_visible
-from onefold_server.domains.learning.reviews.service import Met, meet_words
+from onefold_server.domains.learning.reviews.service import VocabularyChange, add_vocabulary
 from onefold_server.domains.learning.scenarios import events, rules, store
 from onefold_server.domains.learning.scenarios.definitions import (
     Definition,
@@ -369,9 +369,9 @@ class ScenarioService:
         now = self._clock.now()
         at = rules.ended_at(attempt["started_at"], attempt["changed_at"], now, outcome)
         made = _amount_to(attempt)
-        met = Met(created=(), strengthened=(), counts=())
+        met = VocabularyChange(created=(), strengthened=(), counts=())
         if outcome is State.COMPLETED:
-            met = await meet_words(
+            met = await add_vocabulary(
                 tx,
                 attempt["school_id"],
                 attempt["student_id"],
@@ -415,7 +415,9 @@ class ScenarioService:
         await tx.publish(*facts, now=now)
         return row
 
-    async def _count(self, tx: Transaction, session: Session, met: Met, outcome: State) -> None:
+    async def _count(
+        self, tx: Transaction, session: Session, met: VocabularyChange, outcome: State
+    ) -> None:
         """Add the end of an attempt to its learner's days."""
         now = self._clock.now()
         whose = session.school_id, session.student_id

@@ -54,7 +54,7 @@ class Order:
 Outcome = Session | OnefoldError
 Apply = Callable[[Sequence[Order]], Awaitable[Sequence[Outcome]]]
 Submit = Callable[[Order], Awaitable[Session]]
-Together = Callable[[Apply], Submit]
+GroupCommit = Callable[[Apply], Submit]
 
 
 def alone(apply: Apply) -> Submit:
@@ -92,7 +92,7 @@ class SessionService:
         clock: Clock,
         random: Random,
         types: SessionTypes,
-        together: Together = alone,
+        together: GroupCommit = alone,
         abandoned_after: timedelta = timedelta(hours=6),
     ) -> None:
         self._uow, self._clock, self._random, self.types = uow, clock, random, types

@@ -28,7 +28,7 @@ class Wanted:
     state: str | None = None
 
 
-class Letters(Protocol):
+class DeadLetters(Protocol):
     """All calls raise StoreUnavailable; what was not answered may have happened."""
 
     async def find(self, wanted: Wanted, *, limit: int) -> Sequence[Mapping[str, Any]]:

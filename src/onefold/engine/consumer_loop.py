@@ -7,8 +7,8 @@ from typing import Final
 
 from onefold.core.backoff import Backoff
 from onefold.engine.consumer import Consumer, ConsumerSpec, Counts
-from onefold.engine.delivery import Surroundings
-from onefold.engine.service import Loop
+from onefold.engine.delivery import Environment
+from onefold.engine.loop import Loop
 from onefold.ports.ledger import Ledger
 from onefold.ports.transport import Partition, Subscription, Transport
 from onefold.ports.unit_of_work import UnitOfWork
@@ -18,7 +18,7 @@ _AGAIN: Final = Backoff(first_s=0.5, most_s=30.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedState:
+class ConsumerState:
     """
     What a consumer is doing.
 
@@ -46,7 +46,7 @@ class FeedState:
     counts: Counts
 
 
-class Feed:
+class ConsumerLoop:
     """
     Runs one `ConsumerSpec` until stopped.
 
@@ -58,7 +58,7 @@ class Feed:
         uow: Where effects are.
         ledger: Where starts and dead letters are.
         connect: Makes the broker's client; called at the first step, closed by `stop`.
-        around: Time and chance.
+        env: Time and chance.
         poll_s: How long a step waits for messages.
     """
 
@@ -69,22 +69,22 @@ class Feed:
         uow: UnitOfWork,
         ledger: Ledger,
         connect: Callable[[], Transport],
-        around: Surroundings,
+        env: Environment,
         poll_s: float = 0.5,
     ) -> None:
         self.spec, self._uow, self._ledger = spec, uow, ledger
-        self._connect, self._around, self._poll_s = connect, around, poll_s
+        self._connect, self._env, self._poll_s = connect, env, poll_s
         self._transport: Transport | None = None
         self._subscription: Subscription | None = None
         self._consumer: Consumer | None = None
         self._counts = Counts()
         self._failures = self._restarts = 0
-        self._progress_at: datetime = around.clock.now()
+        self._progress_at: datetime = env.clock.now()
         self._loop = Loop(spec.name, self._step, every_s=0.0)  # the poll itself waits
 
     def start(self) -> None:
         """Begin; a feed that runs already goes on."""
-        self._progress_at = self._around.clock.now()
+        self._progress_at = self._env.clock.now()
         self._loop.start()
 
     async def stop(self) -> None:
@@ -95,12 +95,12 @@ class Feed:
             await self._transport.aclose()
             self._transport = None
 
-    def state(self) -> FeedState:
+    def state(self) -> ConsumerState:
         """What the consumer is doing now; no round trip."""
-        since = self._around.clock.now() - self._progress_at
+        since = self._env.clock.now() - self._progress_at
         held = {} if self._subscription is None else dict(self._subscription.standing())
         error = self._loop.last_error
-        return FeedState(
+        return ConsumerState(
             name=self.spec.name,
             running=self._loop.ready,
             alive=self._loop.ready and since < STALLED,
@@ -114,8 +114,8 @@ class Feed:
 
     async def _step(self) -> bool:
         if self._failures:
-            delay_s = _AGAIN.delay_s(self._failures, self._around.jitter())
-            await self._around.sleep(delay_s)
+            delay_s = _AGAIN.delay_s(self._failures, self._env.jitter())
+            await self._env.sleep(delay_s)
         self._failures += 1  # until the step has ended well
         try:
             consumer = self._consumer or await self._join()
@@ -125,7 +125,7 @@ class Feed:
             if self._failures:
                 self._restarts += 1
                 await self._leave()
-        self._progress_at = self._around.clock.now()
+        self._progress_at = self._env.clock.now()
         return more
 
     async def _join(self) -> Consumer:
@@ -138,7 +138,7 @@ class Feed:
             subscription=self._subscription,
             uow=self._uow,
             ledger=self._ledger,
-            around=self._around,
+            env=self._env,
             poll_s=self._poll_s,
         )
         self._consumer.counts = self._counts  # goes on counting

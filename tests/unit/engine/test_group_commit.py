@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from tests.support_learning import one_turn
 
-from onefold.engine.together import Together
+from onefold.engine.group_commit import GroupCommit
 from onefold.errors import NotFound, OnefoldError, StoreUnavailable
 
 
@@ -33,7 +33,7 @@ class Rounds:
 async def test_callers_share_rounds_and_get_their_own_answers() -> None:
     """The first waits for nobody; those who came meanwhile go together, at most so many."""
     rounds = Rounds()
-    submit = Together(rounds.carry_out, at_most=3)
+    submit = GroupCommit(rounds.carry_out, at_most=3)
 
     answers = await asyncio.gather(*(submit(n) for n in range(0, 10, 2)))
 
@@ -51,7 +51,7 @@ async def test_a_round_is_as_heavy_as_it_may_be() -> None:
         await one_turn()
         return [sum(order) for order in orders]
 
-    submit = Together(carry_out, at_most=3, weigh=len)
+    submit = GroupCommit(carry_out, at_most=3, weigh=len)
     orders = [[1], [1, 1], [1], [9, 9, 9, 9, 9], [2, 2], [3, 3]]
 
     assert await asyncio.gather(*map(submit, orders)) == [1, 2, 1, 45, 4, 6]
@@ -62,7 +62,7 @@ async def test_a_round_is_as_heavy_as_it_may_be() -> None:
 async def test_an_error_is_its_callers_alone() -> None:
     """A refused order, and one that is a bug, hinder no other in their round."""
     rounds = Rounds()
-    submit = Together(rounds.carry_out)
+    submit = GroupCommit(rounds.carry_out)
 
     answers = await asyncio.gather(*(submit(n) for n in (2, 3, 13, 4)), return_exceptions=True)
 
@@ -73,7 +73,7 @@ async def test_an_outage_is_everybodys() -> None:
     """What became of the round is told to all who were in it."""
     rounds = Rounds()
     rounds.down = True
-    submit = Together(rounds.carry_out)
+    submit = GroupCommit(rounds.carry_out)
 
     answers = await asyncio.gather(*(submit(n) for n in (2, 4)), return_exceptions=True)
 
@@ -83,7 +83,7 @@ async def test_an_outage_is_everybodys() -> None:
 async def test_who_gave_up_waiting_is_left_out() -> None:
     """A caller cancelled in line is not carried out; one cancelled in its round hurts nobody."""
     rounds = Rounds()
-    submit = Together(rounds.carry_out)
+    submit = GroupCommit(rounds.carry_out)
     rounds.gate.clear()
     tasks = [asyncio.create_task(submit(n)) for n in (2, 4)]
     await one_turn()
@@ -105,7 +105,7 @@ async def test_who_gave_up_waiting_is_left_out() -> None:
 async def test_a_cancelled_caller_of_a_failing_round_is_let_go() -> None:
     """The error of a lone order finds nobody to tell, and the line goes on."""
     rounds = Rounds()
-    submit = Together(rounds.carry_out)
+    submit = GroupCommit(rounds.carry_out)
     task = asyncio.create_task(submit(13))
     await one_turn()
     await one_turn()

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import Select, bindparam, func, select, update
 
 from onefold.adapters.sql.schema import dead_letters as table
-from onefold.ports.letters import Wanted
+from onefold.ports.dead_letters import Wanted
 from onefold.ports.tables import rows_of
 from onefold.ports.unit_of_work import UnitOfWork
 
 _CAUSE = (table.c.consumer, table.c.topic, table.c.event_type, table.c.reason)
 
 
-class SqlLetters:
+class SqlDeadLetters:
     """See `ports.letters.Letters`."""
 
     def __init__(self, uow: UnitOfWork) -> None:

@@ -28,7 +28,7 @@ LEASE: Final = timedelta(minutes=5)
 REST: Final = timedelta(seconds=10)
 
 
-class Front:
+class RepeatCache:
     """
     One consumer's view of its front. Two round trips a poll: to ask, and to teach.
 

@@ -18,7 +18,7 @@ from onefold.adapters.sql.guard import sql_guard
 from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.message_tables import messages
 from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.adapters.sql.purge import SqlStoreroom
+from onefold.adapters.sql.retention import SqlRetention
 from onefold.adapters.sql.schema import inbox, outbox, spans, starts
 from onefold.adapters.sql.transport import SqlTransport
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
@@ -27,11 +27,11 @@ from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
 from onefold.engine.consumer import Consumer, ConsumerSpec, Park
 from onefold.engine.delivery import Delivery, HandlerTransaction
-from onefold.engine.housekeeping import Housekeeping, Keeps, short_keeps
 from onefold.engine.relay import Relay
+from onefold.engine.retention import Keeps, RetentionLoop, short_keeps
 from onefold.errors import StoreUnavailable
 from onefold.ports.guard import Claim, ClaimKey, Confirmation
-from onefold.ports.storeroom import Kind, Storeroom
+from onefold.ports.retention import Kind, Retention
 from onefold.ports.transport import Outgoing, Partition
 from onefold.ports.unit_of_work import InboxClaim
 from onefold.ports.unprotected import Unprotected
@@ -54,14 +54,14 @@ class House:
     def __init__(self, url: str, clock: ManualClock) -> None:
         self.clock, self.database = clock, Database(url)
         self.uow = SqlUnitOfWork(self.database)
-        self.storeroom = SqlStoreroom(self.uow)
+        self.storeroom = SqlRetention(self.uow)
         self.transport = SqlTransport(self.uow, partitions=1, lease_s=3600, clock=clock)
         self.ledger = SqlLedger(self.uow)
         self.spec = ConsumerSpec(name="c", topics=(TOPIC,), handler=apply)
 
-    def keeper(self, storeroom: Storeroom | None = None, **keeps: Any) -> Housekeeping:
+    def keeper(self, storeroom: Retention | None = None, **keeps: Any) -> RetentionLoop:
         """Housekeeping for the consumer."""
-        return Housekeeping(
+        return RetentionLoop(
             storeroom or self.storeroom,
             self.transport,
             specs=[self.spec],
@@ -82,7 +82,7 @@ class House:
             subscription=await self.transport.subscribe("c", [TOPIC]),
             uow=self.uow,
             ledger=self.ledger,
-            around=surroundings(self.clock),
+            env=surroundings(self.clock),
             poll_s=5,
         )
 
@@ -218,16 +218,14 @@ async def test_a_record_stays_while_its_event_may_be_sent_again(house: House) ->
     house.clock.advance(30 * DAY)
 
     await house.clean()
-    relay = Relay(
-        SqlOutbox(house.uow), house.transport, owner="r", around=surroundings(house.clock)
-    )
+    relay = Relay(SqlOutbox(house.uow), house.transport, owner="r", env=surroundings(house.clock))
     await relay.step()
     await house.handled(consumer, 2)
 
     assert (consumer.counts.applied, consumer.counts.repeated) == (1, 1)
 
 
-class ForgetsByAgeAlone(SqlStoreroom):
+class ForgetsByAgeAlone(SqlRetention):
     """The twin: a record goes when its time is over, whatever is still to come."""
 
     async def forget(self, horizons: Any, *, now: datetime, limit: int) -> int:
@@ -298,8 +296,8 @@ async def _sent(house: House, *numbers: int) -> None:
     """Publish events of these numbers and send them."""
     async with house.uow.begin() as tx:
         await tx.publish(*map(house.event, numbers), now=house.clock.now())
-    around = surroundings(house.clock)
-    relay = Relay(SqlOutbox(house.uow), house.transport, owner="r", around=around)
+    env = surroundings(house.clock)
+    relay = Relay(SqlOutbox(house.uow), house.transport, owner="r", env=env)
     while await relay.step():
         pass
 
@@ -387,9 +385,9 @@ async def test_two_that_clean_at_once_remove_each_row_once(house: House) -> None
         await tx.claim_many("c", [InboxClaim(id_, b"") for id_ in ids], now=now)
     house.clock.advance(20 * DAY)
     other = SqlUnitOfWork(Database(str(house.database.writer.url.render_as_string(False))))
-    stores: Sequence[SqlStoreroom] = [house.storeroom, SqlStoreroom(other)]
+    stores: Sequence[SqlRetention] = [house.storeroom, SqlRetention(other)]
 
-    async def clean(storeroom: SqlStoreroom) -> int:
+    async def clean(storeroom: SqlRetention) -> int:
         removed = 0
         while more := await storeroom.forget({"c": None}, now=house.clock.now(), limit=30):
             removed += more

@@ -12,8 +12,8 @@ from onefold.adapters.memory.transport import MemorySubscription, MemoryTranspor
 from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork
 from onefold.core.envelope import Event
 from onefold.engine.consumer import ConsumerSpec
+from onefold.engine.consumer_loop import STALLED, ConsumerLoop
 from onefold.engine.delivery import HandlerTransaction
-from onefold.engine.feed import STALLED, Feed
 from onefold.errors import StoreUnavailable
 from onefold.ports.transport import Partition
 from onefold.testing.clock import ManualClock
@@ -44,12 +44,12 @@ class Kitchen:
         self.news = asyncio.Event()
         self.clock, self.transport, self.uow = clock, transport, MemoryUnitOfWork()
         spec = ConsumerSpec(name="c", topics=("orders.placed",), handler=self.handle)
-        self.feed = Feed(
+        self.feed = ConsumerLoop(
             spec,
             uow=self.uow,
             ledger=MemoryLedger(self.uow),
             connect=lambda: transport,
-            around=surroundings(clock),
+            env=surroundings(clock),
             poll_s=0.01,
         )
 

@@ -19,7 +19,7 @@ class Kind(Enum):
     UNPROTECTED = "settled notes of unprotected runs"
 
 
-class Storeroom(Protocol):
+class Retention(Protocol):
     """
     Removes what is over, a small batch a call, each call one transaction.
 
@@ -52,7 +52,7 @@ class Storeroom(Protocol):
         ...
 
 
-class Retention(Protocol):
+class BrokerRetention(Protocol):
     """How long a broker keeps what it was sent, and what it still owes to whom."""
 
     async def unsettled_since(self, group: str, topics: Collection[str]) -> datetime | None:

@@ -22,7 +22,7 @@ from onefold.adapters.valkey.transport import ValkeyTransport
 from onefold.core.envelope import Event
 from onefold.core.wire import decode
 from onefold.ports.transport import Subscription, Transport
-from onefold_server.installation import Installation, build, running, standing_by
+from onefold_server.installation import Installation, build, notify_only, run_worker
 from onefold_server.settings import Settings
 
 WAIT_S = 15.0
@@ -72,7 +72,7 @@ async def publish(onefold: Installation, number: int) -> None:
 async def test_a_commit_here_wakes_the_relay_here(database_url: str) -> None:
     """What is published is sent at once: nobody waits for the poll."""
     onefold = installed(database_url)
-    async with reading(database_url) as reader, running(onefold):
+    async with reading(database_url) as reader, run_worker(onefold):
         await publish(onefold, 1)
         assert await reader.next() == [1]
         await publish(onefold, 2)
@@ -106,7 +106,7 @@ async def admin(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
 async def test_a_commit_elsewhere_is_heard(postgres_url: str, admin: asyncpg.Connection) -> None:
     """A process without a relay rings for those that have one."""
     serving, working = installed(postgres_url), installed(postgres_url)
-    async with reading(postgres_url) as reader, running(working), standing_by(serving):
+    async with reading(postgres_url) as reader, run_worker(working), notify_only(serving):
         await _listening(admin)
         await publish(serving, 1)
         assert await reader.next() == [1]
@@ -119,7 +119,7 @@ async def test_a_relay_listens_again_when_it_lost_its_connection(
 ) -> None:
     """What was rung while nobody listened is looked for when somebody does again."""
     serving, working = installed(postgres_url), installed(postgres_url)
-    async with reading(postgres_url) as reader, running(working), standing_by(serving):
+    async with reading(postgres_url) as reader, run_worker(working), notify_only(serving):
         first = await _listening(admin)
         await admin.execute("SELECT pg_terminate_backend($1)", next(iter(first)))
         await publish(serving, 1)  # most likely heard by nobody
@@ -143,7 +143,7 @@ async def reading_from(broker: Transport) -> AsyncIterator[Reader]:
 async def test_events_go_to_the_valkey_that_is_set(sqlite_url: str, valkey: Valkey) -> None:
     """`ONEFOLD_VALKEY` alone decides it."""
     onefold = build(Settings(database_url=SecretStr(sqlite_url), valkey=SecretStr(valkey.url)))
-    async with reading_from(ValkeyTransport(valkey.url)) as reader, running(onefold):
+    async with reading_from(ValkeyTransport(valkey.url)) as reader, run_worker(onefold):
         await publish(onefold, 7)
         assert await reader.next() == [7]
     await onefold.aclose()
@@ -157,7 +157,7 @@ async def test_events_go_to_the_kafka_that_is_set(sqlite_url: str) -> None:
         settings = Settings(database_url=SecretStr(sqlite_url), kafka=cluster.bootstrap)
         onefold = build(settings)
         broker = KafkaTransport(cluster.bootstrap, options=FAST_GROUPS)
-        async with reading_from(broker) as reader, running(onefold):
+        async with reading_from(broker) as reader, run_worker(onefold):
             await publish(onefold, 7)
             assert await reader.next() == [7]
         await onefold.aclose()

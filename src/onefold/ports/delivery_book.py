@@ -59,7 +59,7 @@ class Verdict(Struct, frozen=True, kw_only=True, gc=False):
     again_at: datetime | None = None
 
 
-class Desk(Protocol):
+class DeliveryBook(Protocol):
     """
     Loads what is due and records what became of it. Each call is one short transaction.
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from onefold.core.clock import Clock
 from onefold.engine.consumer import ConsumerSpec
 from onefold.errors import OnefoldError
-from onefold.ports.storeroom import Kind, Retention, Storeroom
+from onefold.ports.retention import BrokerRetention, Kind, Retention
 from onefold.ports.unit_of_work import KEEP
 
 log = logging.getLogger("onefold.housekeeping")
@@ -51,7 +51,7 @@ class Keeps:
     batch: int = 1000
 
 
-class Housekeeping:
+class RetentionLoop:
     """
     Removes a batch of each kind a step. Any number of them may run side by side.
 
@@ -67,8 +67,8 @@ class Housekeeping:
 
     def __init__(
         self,
-        storeroom: Storeroom,
-        broker: Retention,
+        storeroom: Retention,
+        broker: BrokerRetention,
         *,
         specs: Sequence[ConsumerSpec],
         keeps: Keeps,
@@ -148,7 +148,7 @@ class ShortKeep:
         )
 
 
-async def short_keeps(specs: Sequence[ConsumerSpec], broker: Retention) -> list[ShortKeep]:
+async def short_keeps(specs: Sequence[ConsumerSpec], broker: BrokerRetention) -> list[ShortKeep]:
     """
     Where a consumer's shortest `keep` is below its source's retention, as far as that is known.
 

@@ -11,8 +11,8 @@ from onefold.core.delivery import Fact, State, advance
 from onefold.core.ids import Random, derived_id
 from onefold.core.published import POLICY, encode, fields_of, tripped
 from onefold.errors import InvalidInput
-from onefold.ports.desk import Route, Sending, Verdict
-from onefold.ports.sink import Kind, Outcome, Parcel, Toll
+from onefold.ports.delivery_book import Route, Sending, Verdict
+from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 from onefold_server.domains.trades import rules, store
@@ -28,7 +28,7 @@ _AFTER_LOOK = timedelta(seconds=1)
 Watch = Callable[[str, Row, Outcome, float], None]  # destination's name, delivery, outcome, seconds
 
 
-class TraceDesk:
+class TradeDeliveries:
     """
     See `ports.desk.Desk`.
 
@@ -113,7 +113,7 @@ class TraceDesk:
         in_order = sorted(ready, key=lambda row: (row["next_at"], row["id"]))
         room = _room(place, await store.count_busy(tx, place["id"], now))
         again = now  # when there is room, and not sooner, it is claimed again
-        rest = rules.resting(place, now=now)
+        rest = rules.paused_until(place, now=now)
         if rest is not None:
             room, again = 0, rest
         elif place["rate_per_s"] is not None and room > 0:
@@ -381,7 +381,7 @@ def _ending(row: Row, outcome: Outcome, now: datetime, seconds: float) -> Row:
     }
 
 
-_TOLLS = {Toll.PAUSE: "paused", Toll.DISABLE: "disabled"}
+_TOLLS = {DestinationEffect.PAUSE: "paused", DestinationEffect.DISABLE: "disabled"}
 
 
 def _by_destination(place: Row, changed: Row) -> Row:
@@ -398,7 +398,7 @@ async def _note(tx: Transaction, place: Row, row: Row, outcome: Outcome, now: da
     until = None if rest is None else now + rest
     changed: dict[str, Any] = {
         "failures": failures,
-        "rest_until": row["next_at"] if outcome.toll is Toll.REST else until,
+        "rest_until": row["next_at"] if outcome.toll is DestinationEffect.REST else until,
         "occupied_by": _occupant(place, row, outcome),
     }
     if any(place[name] != value for name, value in changed.items()):

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Table, and_, delete, exists, or_, select, 
 
 from onefold.adapters.sql.claim_tables import claims, unprotected
 from onefold.adapters.sql.schema import dead_letters, inbox, outbox, spans, starts
-from onefold.ports.storeroom import Kind
+from onefold.ports.retention import Kind
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 
 # A message is sent by one machine and its record made by another: how far their clocks
@@ -23,8 +23,8 @@ CLOCKS_APART: Final = timedelta(hours=1)
 _YOUNGER = outbox.alias("younger")
 
 
-class SqlStoreroom:
-    """See `ports.storeroom.Storeroom`."""
+class SqlRetention:
+    """See `ports.retention.Retention`."""
 
     def __init__(self, uow: UnitOfWork) -> None:
         self._uow = uow

@@ -11,9 +11,9 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NoReturn, Protocol
 
-from onefold.engine.delivery import Delivery, Surroundings
+from onefold.engine.delivery import Delivery, Environment
 from onefold.engine.idempotent import AsyncConfirm, idempotent_consumer
-from onefold.engine.outcome import Applied, EventBusy, HeldElsewhere, LeaseLost, Repeated
+from onefold.engine.outcome import Applied, EventBusy, LeaseLost, Repeated, Skipped
 from onefold.engine.spec import ConsumerSpec
 from onefold.errors import (
     CommitUnknown,
@@ -33,7 +33,7 @@ from onefold.ports.watermarks import Watermarks
 
 # Told after the handlers: by a constraint that waits for the commit, by what was held back
 # until then, or by an error that a handler swallowed.
-TOLD_BY_THE_COMMIT = (ConstraintViolated, StoreFailed, SchemaOutdated, IllegalTransition)
+COMMIT_TIME_ERRORS = (ConstraintViolated, StoreFailed, SchemaOutdated, IllegalTransition)
 
 
 class HandlerFailed(Exception):
@@ -44,7 +44,7 @@ class HandlerFailed(Exception):
         self.culprit, self.error = culprit, error
 
 
-class Held(Exception):
+class ClaimBusy(Exception):
     """Another worker is at the event until then; nothing was run, nothing is done."""
 
     def __init__(self, until: datetime) -> None:
@@ -79,8 +79,8 @@ class InboxFirst:
 
     alone = False  # whether each delivery must be applied by itself
 
-    def __init__(self, spec: ConsumerSpec, uow: UnitOfWork, around: Surroundings) -> None:
-        self._spec, self._uow, self._around = spec, uow, around
+    def __init__(self, spec: ConsumerSpec, uow: UnitOfWork, env: Environment) -> None:
+        self._spec, self._uow, self._env = spec, uow, env
 
     async def apply(self, part: Sequence[Delivery], run: Run) -> Sequence[Claimed]:
         """Apply what is new in *part*, all in one transaction; a verdict for each."""
@@ -122,7 +122,7 @@ class InboxFirst:
 
     async def _claim(self, tx: Transaction, part: Sequence[Delivery]) -> Sequence[Claimed]:
         claims = [delivery.claim_for(self._spec.keep_for) for delivery in part]
-        return await tx.claim_many(self._spec.name, claims, now=self._around.clock.now())
+        return await tx.claim_many(self._spec.name, claims, now=self._env.clock.now())
 
 
 class InboxLast(InboxFirst):
@@ -141,7 +141,7 @@ class InboxLast(InboxFirst):
                 return await self._claim_new(tx, part)
         except _TakeBack:
             return await super().apply(part, run)
-        except (HandlerFailed, *TOLD_BY_THE_COMMIT):
+        except (HandlerFailed, *COMMIT_TIME_ERRORS):
             # A repeat may fail because its effect is there; that is no failure to be counted.
             if not await self._has_any(part):
                 raise
@@ -177,9 +177,9 @@ class AtWatermark(InboxFirst):
     """
 
     def __init__(
-        self, spec: ConsumerSpec, uow: UnitOfWork, around: Surroundings, marks: Watermarks
+        self, spec: ConsumerSpec, uow: UnitOfWork, env: Environment, marks: Watermarks
     ) -> None:
-        super().__init__(spec, uow, around)
+        super().__init__(spec, uow, env)
         self._marks = marks
 
     async def apply(self, part: Sequence[Delivery], run: Run) -> Sequence[Claimed]:
@@ -209,7 +209,7 @@ class AtWatermark(InboxFirst):
 
     async def _pass(self, tx: Transaction, part: Sequence[Delivery]) -> Sequence[int]:
         """Move the marks past *part*; the indices of what they had not passed before."""
-        name, now = self._spec.name, self._around.clock.now()
+        name, now = self._spec.name, self._env.clock.now()
         places = {delivery.message.partition for delivery in part}
         seen = await self._marks.held(tx, name, places)
         reached = dict(seen)
@@ -242,10 +242,8 @@ class Leased(InboxFirst):
 
     alone = True
 
-    def __init__(
-        self, spec: ConsumerSpec, uow: UnitOfWork, around: Surroundings, guard: Guard
-    ) -> None:
-        super().__init__(spec, uow, around)
+    def __init__(self, spec: ConsumerSpec, uow: UnitOfWork, env: Environment, guard: Guard) -> None:
+        super().__init__(spec, uow, env)
         self._guard = guard
         self._guarded = idempotent_consumer(
             guard,
@@ -256,10 +254,10 @@ class Leased(InboxFirst):
             when_busy="skip",  # the waiting is the consumer's: other keys go on meanwhile
             on_guard_down=spec.on_guard_down,
             unprotected=spec.unprotected,
-            clock=around.clock,
-            sleep=around.sleep,
-            jitter=around.jitter,
-            token=lambda: around.random(16).hex(),
+            clock=env.clock,
+            sleep=env.sleep,
+            jitter=env.jitter,
+            token=lambda: env.random(16).hex(),
         )(self._under_lease)
 
     async def apply(self, part: Sequence[Delivery], run: Run) -> Sequence[Claimed]:
@@ -273,11 +271,11 @@ class Leased(InboxFirst):
         try:
             outcome = await self._guarded(delivery.event, delivery, run)
         except LeaseLost:
-            raise Held(self._around.clock.now()) from None
+            raise ClaimBusy(self._env.clock.now()) from None
         except (Unavailable, CommitUnknown, Unsupported) as error:
             # The guard's, with on_guard_down="fail"; the handler's store's; an event published.
             raise HandlerFailed(0, error) from error
-        if isinstance(outcome, HeldElsewhere):
+        if isinstance(outcome, Skipped):
             raise self._held(delivery, outcome.until)
         if isinstance(outcome, Applied):
             return [Claimed.FIRST]
@@ -287,7 +285,7 @@ class Leased(InboxFirst):
         """See `InboxFirst`; what another worker is at need not be run here either."""
         key = ClaimKey(self._spec.name, "", delivery.claim.event_id)
         asked = [Claim(key, delivery.claim.fingerprint)]
-        owner, now = self._around.random(16).hex(), self._around.clock.now()
+        owner, now = self._env.random(16).hex(), self._env.clock.now()
         (verdict,) = await self._guard.claim(asked, owner=owner, now=now, lease=self._spec.lease)
         if not isinstance(verdict, Lease):
             return True
@@ -310,7 +308,7 @@ class Leased(InboxFirst):
         if self._spec.when_busy == "reject":
             busy = EventBusy(self._spec.name, delivery.claim.event_id, until)
             return HandlerFailed(0, busy)
-        return Held(until)
+        return ClaimBusy(until)
 
 
 class _NoTransaction:
@@ -321,15 +319,15 @@ class _NoTransaction:
 
 
 def record_of(
-    spec: ConsumerSpec, uow: UnitOfWork, around: Surroundings, marks: Watermarks | None
+    spec: ConsumerSpec, uow: UnitOfWork, env: Environment, marks: Watermarks | None
 ) -> InboxFirst:
     """The record that *spec* asks for."""
     if spec.record == "optimistic":
-        return InboxLast(spec, uow, around)
+        return InboxLast(spec, uow, env)
     if spec.record == "lease" and spec.guard is not None:
-        return Leased(spec, uow, around, spec.guard)
+        return Leased(spec, uow, env, spec.guard)
     if spec.record == "watermark":
         if marks is None:
             raise InvalidSetting("record", f"consumer {spec.name!r}: nothing keeps watermarks here")
-        return AtWatermark(spec, uow, around, marks)
-    return InboxFirst(spec, uow, around)
+        return AtWatermark(spec, uow, env, marks)
+    return InboxFirst(spec, uow, env)

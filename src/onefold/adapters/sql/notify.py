@@ -22,7 +22,7 @@ log = logging.getLogger("onefold.news")
 _CHANNEL = "onefold_outbox"
 
 
-class Bell:
+class Notifier:
     """Rings for the relays of other processes; many rings in one moment are one."""
 
     def __init__(self, database: Database) -> None:

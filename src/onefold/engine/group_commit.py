@@ -21,7 +21,7 @@ Order = TypeVar("Order")
 Result = TypeVar("Result")
 
 
-class Together(Generic[Order, Result]):
+class GroupCommit(Generic[Order, Result]):
     """
     Turns *carry_out*, which takes many orders, into a call that takes one.
 

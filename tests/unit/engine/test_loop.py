@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from onefold.engine.service import Loop
+from onefold.engine.loop import Loop
 from onefold.errors import StoreUnavailable
 
 FOREVER_S = 3600.0
