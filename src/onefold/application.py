@@ -12,14 +12,6 @@ from typing import Any, TypeVar
 
 from msgspec import structs
 
-from onefold.adapters.sql.connection import Database
-from onefold.adapters.sql.ledger import SqlLedger
-from onefold.adapters.sql.meter import sql_meter
-from onefold.adapters.sql.migrate import migrate
-from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.adapters.sql.retention import SqlRetention
-from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
-from onefold.adapters.sql.watermarks import SqlWatermarks
 from onefold.core.clock import SystemClock
 from onefold.core.envelope import Event
 from onefold.engine.consumer import ConsumerSpec
@@ -41,6 +33,7 @@ from onefold.wiring.brokers import (
     notify_others,
     worker_name,
 )
+from onefold.wiring.store import Store
 
 log = logging.getLogger("onefold.application")
 
@@ -83,9 +76,9 @@ class Onefold:
     ) -> None:
         if sum(given is not None for given in (kafka, valkey, transport)) > 1:
             raise InvalidSetting("transport", "give one of kafka, valkey and transport")
-        self.database = Database(database_url)
-        self.uow = SqlUnitOfWork(self.database)
-        self.ledger, self.outbox = SqlLedger(self.uow), SqlOutbox(self.uow)
+        self.store = Store(database_url)
+        self.database, self.uow = self.store.database, self.store.uow
+        self.ledger, self.outbox = self.store.ledger, self.store.outbox
         self.transport = transport or broker_of(self.uow, kafka=kafka, valkey=valkey)
         self.routes, self.keeps = routes or Routes(), keeps or Keeps()
         self._relay_lease = relay_lease
@@ -176,7 +169,7 @@ class Onefold:
 
     async def migrate(self) -> None:
         """Create or update Onefold's own tables."""
-        await migrate(self.database)
+        await self.store.migrate()
 
     def worker(self) -> Worker:
         """A worker for all consumers and the relay; the caller starts and drains it."""
@@ -194,8 +187,8 @@ class Onefold:
             transport=self.transport,
             relay=relay,
             env=self.env,
-            watermarks=SqlWatermarks(),
-            storeroom=SqlRetention(self.uow),
+            watermarks=self.store.watermarks,
+            storeroom=self.store.retention,
             retention=self.transport,
             keeps=self.keeps,
             listen=listener_of(self.database),
@@ -211,7 +204,7 @@ class Onefold:
             worker_meter(worker),
             relay_meter(worker.relay),
             lag_meter(specs, self.transport, self.env.clock),
-            sql_meter(self.uow, self.env.clock),
+            self.store.meter(self.env.clock),
         ]
 
     @asynccontextmanager

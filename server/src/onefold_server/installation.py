@@ -18,13 +18,9 @@ from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.dead_letters import SqlDeadLetters
 from onefold.adapters.sql.health import probe
 from onefold.adapters.sql.ledger import SqlLedger
-from onefold.adapters.sql.meter import sql_meter
-from onefold.adapters.sql.migrate import migrate, require_current
-from onefold.adapters.sql.outbox import SqlOutbox
-from onefold.adapters.sql.retention import SqlRetention
+from onefold.adapters.sql.migrate import require_current
 from onefold.adapters.sql.statistics import EVERY_S, analyse_new_tables
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
-from onefold.adapters.sql.unprotected import SqlUnprotectedLog
 from onefold.core.clock import Clock, SystemClock
 from onefold.engine.consumer_loop import ConsumerLoop
 from onefold.engine.courier import Courier
@@ -44,6 +40,7 @@ from onefold.wiring.brokers import (
     notify_others,
     worker_name,
 )
+from onefold.wiring.store import Store
 from onefold_server.domains.classroom.service import ClassroomService
 from onefold_server.domains.directory.service import DirectoryService
 from onefold_server.domains.learning.service import LearningService
@@ -74,6 +71,7 @@ class Installation:
     """One process's parts, put together. `aclose` lets go of what they hold."""
 
     settings: Settings
+    store: Store
     database: Database
     directory: DirectoryService
     telemetry: TelemetryService
@@ -96,7 +94,7 @@ class Installation:
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema."""
-        await migrate(self.database)
+        await self.store.migrate()
 
     async def prepare(self) -> None:
         """
@@ -131,7 +129,7 @@ class Installation:
         Raises:
             StoreUnavailable: the guard does not answer; what was settled stays so.
         """
-        log = SqlUnprotectedLog(self.uow)
+        log = self.store.unprotected
         async with guard_of(self.database, valkey=valkey) as guard:
             return await reconcile_all(guard, log, now=self.clock.now())
 
@@ -196,8 +194,8 @@ def build(
     """
     if "database_url" not in settings.model_fields_set:
         make_folder(HERE)
-    database = Database(settings.database_url.get_secret_value(), wait_s=settings.store_wait_s)
-    uow = SqlUnitOfWork(database)
+    store = Store(settings.database_url.get_secret_value(), wait_s=settings.store_wait_s)
+    uow = store.uow
     clock = clock or SystemClock()
     policy = Policy(
         max_age=None if any_age else (max_age or settings.event_max_age),
@@ -208,7 +206,8 @@ def build(
     trace = trace_over(uow, settings=settings, clock=clock, random=random)
     return Installation(
         settings=settings,
-        database=database,
+        store=store,
+        database=store.database,
         directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
         learning=learning_over(uow, settings=settings, clock=clock, random=random),
@@ -216,11 +215,11 @@ def build(
         trace=trace,
         clock=clock,
         uow=uow,
-        ledger=SqlLedger(uow),
-        backlog=SqlBacklog(uow),
-        letters=SqlDeadLetters(uow),
-        audit=SqlAudit(uow),
-        meters=[sql_meter(uow, clock), essay_meter(classroom.batches), delivery_meter(trace)],
+        ledger=store.ledger,
+        backlog=store.backlog,
+        letters=store.dead_letters,
+        audit=store.audit,
+        meters=[store.meter(clock), essay_meter(classroom.batches), delivery_meter(trace)],
     )
 
 
@@ -256,9 +255,11 @@ async def run_worker(onefold: Installation) -> AsyncIterator[None]:
 def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
     """Those that bring events out, hear of new ones, and remove what is over; their meters."""
     settings, uow = onefold.settings, onefold.uow
-    sending = Relay(SqlOutbox(uow), broker, owner=worker_name(), env=environment(onefold.clock))
+    sending = Relay(
+        onefold.store.outbox, broker, owner=worker_name(), env=environment(onefold.clock)
+    )
     keeping = RetentionLoop(
-        SqlRetention(uow),
+        onefold.store.retention,
         broker,
         specs=[feed.spec for feed in onefold.feeds],
         keeps=_keeps(settings),
