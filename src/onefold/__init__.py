@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onefold.application import Onefold
     from onefold.core.envelope import Event
+    from onefold.engine.failure_policy import Park
     from onefold.engine.idempotent import idempotent_consumer
     from onefold.engine.outcome import Outcome
-    from onefold.engine.spec import Park
     from onefold.errors import OnefoldError
     from onefold.ports.unit_of_work import Transaction, UnitOfWork
     from onefold.wiring.guards import open_guard
@@ -21,7 +21,7 @@ _HOME = {
     "Onefold": "onefold.application",
     "OnefoldError": "onefold.errors",
     "Outcome": "onefold.engine.outcome",
-    "Park": "onefold.engine.spec",
+    "Park": "onefold.engine.failure_policy",
     "Transaction": "onefold.ports.unit_of_work",
     "UnitOfWork": "onefold.ports.unit_of_work",
     "idempotent_consumer": "onefold.engine.idempotent",

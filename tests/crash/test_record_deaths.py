@@ -10,9 +10,10 @@ from tests.crash.test_consumer_deaths import World
 from onefold.adapters.memory.guard import MemoryGuard
 from onefold.adapters.memory.watermarks import MemoryWatermarks
 from onefold.core.envelope import Event
-from onefold.engine.consumer import Consumer, ConsumerSpec, Park
+from onefold.engine.consumer import Consumer, ConsumerSpec
 from onefold.engine.dedup import AtWatermark, InboxFirst, InboxLast, Leased, Run
 from onefold.engine.delivery import Delivery, Environment, HandlerTransaction
+from onefold.engine.failure_policy import Park
 from onefold.engine.idempotent import AsyncConfirm
 from onefold.engine.repeat_cache import RepeatCache
 from onefold.ports.unit_of_work import Claimed, UnitOfWork

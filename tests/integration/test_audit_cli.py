@@ -26,8 +26,9 @@ from onefold.adapters.sql.transport import SqlTransport
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.unprotected import SqlUnprotectedLog
 from onefold.core.envelope import Event
-from onefold.engine.consumer import Consumer, ConsumerSpec, Park
+from onefold.engine.consumer import Consumer, ConsumerSpec
 from onefold.engine.delivery import HandlerTransaction
+from onefold.engine.failure_policy import Park
 from onefold.engine.relay import Relay
 from onefold.errors import InvalidInput, OnefoldError
 from onefold.ports.audit import Check, Weight

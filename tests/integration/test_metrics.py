@@ -22,8 +22,8 @@ from tests.support_trace import World as TraceWorld
 from onefold import Onefold
 from onefold.adapters.sql.schema import outbox
 from onefold.core.envelope import Event
-from onefold.engine.consumer import Park
 from onefold.engine.delivery import HandlerTransaction
+from onefold.engine.failure_policy import Park
 from onefold.errors import StoreUnavailable
 from onefold.ports.meter import Measure
 from onefold.ports.sink import Kind, Outcome

@@ -1,6 +1,5 @@
 """Turns settings into the parts of a running server."""
 
-import asyncio
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -9,8 +8,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import Final
-
-from pwdlib import PasswordHash
 
 from onefold.adapters.sql.audit import SqlAudit
 from onefold.adapters.sql.backlog import SqlBacklog
@@ -41,6 +38,7 @@ from onefold.wiring.brokers import (
     worker_name,
 )
 from onefold.wiring.store import Store
+from onefold_server.adapters.passwords import Argon2Passwords
 from onefold_server.domains.classroom.service import ClassroomService
 from onefold_server.domains.directory.service import DirectoryService
 from onefold_server.domains.learning.service import LearningService
@@ -51,19 +49,6 @@ from onefold_server.wiring.learning import learning_over
 from onefold_server.wiring.trades import Trace, delivery_meter, trace_over
 
 LISTEN_AGAIN_S: Final = 1.0  # after the connection that hears of news was lost
-
-
-class _Argon2:
-    """`pwdlib`'s recommended hash, computed beside the event loop."""
-
-    def __init__(self) -> None:
-        self._hash = PasswordHash.recommended()
-
-    async def hash(self, password: str) -> str:
-        return await asyncio.to_thread(self._hash.hash, password)
-
-    async def verify(self, password: str, hashed: str) -> bool:
-        return await asyncio.to_thread(self._hash.verify, password, hashed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +193,7 @@ def build(
         settings=settings,
         store=store,
         database=store.database,
-        directory=DirectoryService(uow, clock=clock, random=random, passwords=_Argon2()),
+        directory=DirectoryService(uow, clock=clock, random=random, passwords=Argon2Passwords()),
         telemetry=TelemetryService(uow, clock=clock, policy=policy),
         learning=learning_over(uow, settings=settings, clock=clock, random=random),
         classroom=classroom,

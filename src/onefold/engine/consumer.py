@@ -31,8 +31,9 @@ from onefold.engine.context import Handling
 from onefold.engine.dead_topic import dead_event
 from onefold.engine.dedup import COMMIT_TIME_ERRORS, ClaimBusy, HandlerFailed, record_of
 from onefold.engine.delivery import Delivery, Environment, HandlerTransaction
+from onefold.engine.failure_policy import FailureAction, Park
 from onefold.engine.repeat_cache import RepeatCache
-from onefold.engine.spec import ConsumerSpec, Park, Policy, Verdict, retry_then_park
+from onefold.engine.spec import ConsumerSpec
 from onefold.engine.suspects import turns_of
 from onefold.errors import (
     CommitUnknown,
@@ -50,10 +51,6 @@ __all__ = [
     "Consumer",
     "ConsumerSpec",
     "Counts",
-    "Park",
-    "Policy",
-    "Verdict",
-    "retry_then_park",
 ]
 
 log = logging.getLogger("onefold.consumer")
@@ -413,10 +410,10 @@ class Consumer:
                 verdict.name,
                 exc_info=error,
             )
-        if verdict is Verdict.RETRY:
+        if verdict is FailureAction.RETRY:
             self._wait_and_retry(delivery)
             return False
-        if verdict is Verdict.DROP:
+        if verdict is FailureAction.DROP:
             given_up = await self._give_up(delivery)
             self.counts.dropped += given_up
             return True

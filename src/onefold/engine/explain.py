@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onefold.engine.consumer import ConsumerSpec, retry_then_park
+from onefold.engine.consumer import ConsumerSpec
+from onefold.engine.failure_policy import retry_then_park
 from onefold.engine.retention import ShortKeep
 from onefold.ports.features import Features
 from onefold.ports.transport import TransportFeatures

@@ -1,13 +1,13 @@
 """A consumer as its author declares it; a combination that cannot hold is refused at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import Enum, auto
 from typing import Final, Literal, get_args
 
 from onefold.core.backoff import Backoff
 from onefold.engine.delivery import Handler
+from onefold.engine.failure_policy import Policy, retry_then_park
 from onefold.engine.idempotent import LEASE, Keep, OnGuardDown, wrong_name
 from onefold.errors import InvalidSetting
 from onefold.ports.guard import Guard
@@ -17,32 +17,6 @@ from onefold.ports.unprotected import UnprotectedLog
 
 RecordMode = Literal["transaction", "optimistic", "lease", "watermark"]
 WhenBusy = Literal["wait", "skip", "reject"]
-
-
-class Verdict(Enum):
-    """What to do with a message whose handler failed."""
-
-    RETRY = auto()
-    PARK = auto()
-    DROP = auto()
-
-
-class Park(Exception):
-    """Raised by a handler: this message can never succeed; park it at once, with a reason."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-def retry_then_park(error: BaseException, attempt: int, most: int) -> Verdict:
-    """The default policy: retried up to the attempts allowed, then parked; `Park` at once."""
-    if isinstance(error, Park) or attempt >= most:
-        return Verdict.PARK
-    return Verdict.RETRY
-
-
-Policy = Callable[[BaseException, int, int], Verdict]
 
 
 @dataclass(frozen=True, kw_only=True)

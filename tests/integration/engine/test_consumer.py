@@ -13,8 +13,9 @@ from onefold.adapters.memory.transport import MemoryTransport
 from onefold.adapters.memory.unit_of_work import MemoryTransaction, MemoryUnitOfWork
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
-from onefold.engine.consumer import Consumer, ConsumerSpec, Park
+from onefold.engine.consumer import Consumer, ConsumerSpec
 from onefold.engine.delivery import Environment, HandlerTransaction, async_handler
+from onefold.engine.failure_policy import Park
 from onefold.errors import CommitUnknown
 from onefold.ports.ledger import Ledger
 from onefold.ports.transport import Outgoing

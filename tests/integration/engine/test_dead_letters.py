@@ -19,8 +19,8 @@ from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
 from onefold.core.envelope import Event
-from onefold.engine.consumer import Park
 from onefold.engine.delivery import HandlerTransaction
+from onefold.engine.failure_policy import Park
 from onefold.engine.relay import Routes
 from onefold.errors import OnefoldError
 from onefold.ports.dead_letters import Wanted

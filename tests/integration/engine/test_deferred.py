@@ -23,9 +23,10 @@ from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.ledger import SqlLedger
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.envelope import Event
-from onefold.engine.consumer import Consumer, ConsumerSpec, Park
+from onefold.engine.consumer import Consumer, ConsumerSpec
 from onefold.engine.deferred import DeferredInserts
 from onefold.engine.delivery import HandlerTransaction
+from onefold.engine.failure_policy import Park
 from onefold.errors import ConstraintViolated
 from onefold.testing.clock import ManualClock
 

@@ -15,9 +15,10 @@ from onefold.adapters.memory.transport import FEATURES
 from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork
 from onefold.adapters.sql.watermarks import SqlWatermarks
 from onefold.core.envelope import Event
-from onefold.engine.consumer import Consumer, Verdict
+from onefold.engine.consumer import Consumer
 from onefold.engine.dedup import AtWatermark
 from onefold.engine.delivery import Delivery, HandlerTransaction
+from onefold.engine.failure_policy import FailureAction
 from onefold.errors import CommitUnknown
 from onefold.ports.transport import Message, Outgoing, Partition
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
@@ -252,8 +253,10 @@ async def test_a_failing_message_holds_up_its_partition(world: World) -> None:
     assert await world.effects() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("verdict", [Verdict.PARK, Verdict.DROP], ids=["parked", "dropped"])
-async def test_what_is_given_up_moves_the_mark(world: World, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    "verdict", [FailureAction.PARK, FailureAction.DROP], ids=["parked", "dropped"]
+)
+async def test_what_is_given_up_moves_the_mark(world: World, verdict: FailureAction) -> None:
     """A restarted worker neither applies it nor stops at it."""
     world.transport.create("orders.placed", 1)
 

@@ -25,8 +25,9 @@ from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.unprotected import SqlUnprotectedLog
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
-from onefold.engine.consumer import Consumer, ConsumerSpec, Park
+from onefold.engine.consumer import Consumer, ConsumerSpec
 from onefold.engine.delivery import Delivery, HandlerTransaction
+from onefold.engine.failure_policy import Park
 from onefold.engine.relay import Relay
 from onefold.engine.retention import Keeps, RetentionLoop, short_keeps
 from onefold.errors import StoreUnavailable

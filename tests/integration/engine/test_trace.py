@@ -16,9 +16,9 @@ from tests.integration.engine.test_dead_letters import _unsent
 from onefold.core.envelope import Event
 from onefold.core.trace_context import ids_of, trace_of, traced
 from onefold.core.wire import decode, encode_native
-from onefold.engine.consumer import Park
 from onefold.engine.context import handled
 from onefold.engine.delivery import HandlerTransaction
+from onefold.engine.failure_policy import Park
 from onefold.engine.relay import Routes
 from onefold.ports.transport import Outgoing
 from onefold_server.logs import log_as

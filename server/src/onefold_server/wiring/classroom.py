@@ -7,9 +7,10 @@ from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock
 from onefold.core.envelope import Event
 from onefold.core.ids import Random
-from onefold.engine.consumer import ConsumerSpec, Verdict, retry_then_park
+from onefold.engine.consumer import ConsumerSpec
 from onefold.engine.consumer_loop import ConsumerLoop
 from onefold.engine.delivery import HandlerTransaction
+from onefold.engine.failure_policy import FailureAction, retry_then_park
 from onefold.errors import Refused
 from onefold.ports.ledger import Ledger
 from onefold.ports.meter import Measure, Meter
@@ -71,10 +72,10 @@ def matches_spec(classroom: ClassroomService, topic: str) -> ConsumerSpec:
     )
 
 
-def park_refused(error: BaseException, attempt: int, most: int) -> Verdict:
+def park_refused(error: BaseException, attempt: int, most: int) -> FailureAction:
     """What was refused can never succeed: parked at once, with the refusal as its reason."""
     if isinstance(error, Refused):
-        return Verdict.PARK
+        return FailureAction.PARK
     return retry_then_park(error, attempt, most)
 
 
