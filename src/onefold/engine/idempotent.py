@@ -687,6 +687,7 @@ class _Consumer:
 
 def _of_done(verdict: Done) -> AnyOutcome:
     if not verdict.same_content:
+        log.warning("%s: event %s came again with other content", *verdict.key[::2])
         return Conflicted(verdict.key, verdict.completed_at)
     result = None if verdict.result is None else msgspec.json.decode(verdict.result)
     return Repeated(verdict.completed_at, result)

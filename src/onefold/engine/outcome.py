@@ -7,7 +7,7 @@ What became of one message: a value that a caller can match on, never a bare Non
         case Outcome.BUSY(until):
             ...  # not done: ask again then
         case Outcome.CONFLICT(key):
-            ...  # the same id came with other content: park it
+            ...  # settled: the same id came with other content; report it to the producer
         case Outcome.FAILED(error, attempt):
             ...  # released: retry or park
 
@@ -76,11 +76,16 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Conflicted:
-    """This id was applied before with other content; the handler did not run."""
+    """
+    This id was applied before with other content; the handler did not run.
+
+    It is settled: delivering the message again cannot change the outcome, so the offset may
+    move. A warning is logged, because a producer used one id for two events.
+    """
 
     key: ClaimKey
     first_seen: datetime
-    settled = False
+    settled = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,8 +200,10 @@ async def test_a_stored_result_is_replayed() -> None:
     assert outcome == Outcome.REPEATED(bench.clock.now(), {"reserved": [1, 2]})
 
 
-async def test_the_same_id_with_other_content_is_a_conflict() -> None:
-    """Neither applied nor passed over in silence."""
+async def test_the_same_id_with_other_content_is_a_conflict(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is not applied, the offset may move, and the log names the event."""
     bench = Bench()
     await bench.handle(event(pieces=1))
 
@@ -209,7 +211,8 @@ async def test_the_same_id_with_other_content_is_a_conflict() -> None:
 
     key = ClaimKey("reserve-stock", "", event().identity)
     assert outcome == Outcome.CONFLICT(key, bench.clock.now())
-    assert not outcome.settled
+    assert outcome.settled
+    assert f"event {key.event_id} came again with other content" in caplog.text
     assert len(bench.effects) == 1
 
 
