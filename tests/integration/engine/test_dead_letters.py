@@ -50,6 +50,7 @@ async def letters(database_url: str) -> AsyncIterator[SqlDeadLetters]:
                     event_type="order.placed",
                     key=None,
                     value=b"\xff",
+                    headers=(("tenant", "Zürich".encode()), ("blob", b"\xff\x00")),
                     reason=reason,
                     detail=f"{reason} {position}",
                     attempts=5,
@@ -89,8 +90,33 @@ def test_one_letter_is_shown_whole(database_url: str) -> None:
     """Its bytes in hexadecimal where they are no text; an id that is not there is told."""
     (row,) = dead(database_url, "list", "--consumer", "stock", "--json")
 
-    assert dead(database_url, "show", row["id"])["value"] == "ff"
+    assert dead(database_url, "show", row["id"], "--json")["value"] == "ff"
     assert "no dead letter nobody" in dead(database_url, "show", "nobody", fails=True)
+
+
+@pytest.mark.usefixtures("letters")
+def test_headers_are_shown_as_text(database_url: str) -> None:
+    """And in hexadecimal where they are not UTF-8, in the table and as JSON."""
+    (row,) = dead(database_url, "list", "--consumer", "stock", "--json")
+
+    shown = dead(database_url, "show", row["id"], "--json")
+    table = CliRunner().invoke(app, ["dead", "show", row["id"], "--database", database_url])
+
+    assert shown["headers"] == [["tenant", "Zürich"], ["blob", "ff00"]]
+    assert "tenant=Zürich, blob=ff00" in table.stdout
+
+
+@pytest.mark.usefixtures("letters")
+def test_a_list_of_every_state_has_a_column_for_it(database_url: str) -> None:
+    """Without it, a discarded letter would look like a waiting one."""
+    listing = ["dead", "list", "--database", database_url]
+
+    every = CliRunner().invoke(app, [*listing, "--state", "any"]).stdout.splitlines()
+    parked = CliRunner().invoke(app, listing).stdout.splitlines()
+
+    assert every[0].split()[-1] == "state"
+    assert [line.split()[-1] for line in every[1:]] == ["parked"] * 4
+    assert "state" not in parked[0]
 
 
 @pytest.mark.usefixtures("letters")
@@ -132,7 +158,7 @@ def test_a_discarded_letter_keeps_its_reason(database_url: str) -> None:
     dead(database_url, "discard", row["id"], "--because", "a test of the sender", "--json")
     dead(database_url, "replay", "--all", "--rate", "60/m", "--json")
 
-    shown = dead(database_url, "show", row["id"])
+    shown = dead(database_url, "show", row["id"], "--json")
     assert (shown["state"], shown["note"]) == ("discarded", "a test of the sender")
     assert len(dead(database_url, "list", "--state", "asked", "--json")) == 3
 

@@ -9,7 +9,15 @@ import typer
 
 from onefold.errors import FieldProblem, InvalidInput, NotFound
 from onefold.ports.dead_letters import DeadLetters, Wanted
-from onefold_server.cli.output import DatabaseUrl, Json, command, opened, show, show_json
+from onefold_server.cli.output import (
+    DatabaseUrl,
+    Json,
+    command,
+    opened,
+    show,
+    show_fields,
+    show_json,
+)
 
 app = typer.Typer(help="Messages that were given up.", no_args_is_help=True)
 
@@ -46,7 +54,8 @@ async def list_letters(
     wanted = _wanted(None, consumer, topic, event_type, reason, state)
     async with opened(database) as onefold:
         rows = await onefold.letters.find(wanted, limit=limit)
-    show([_shown(row) for row in rows], _COLUMNS, as_json=json)
+    columns = [*_COLUMNS, "state"] if state == "any" else _COLUMNS
+    show([_shown(row) for row in rows], columns, as_json=json)
 
 
 @app.command("causes")
@@ -67,11 +76,15 @@ async def list_causes(
 
 @app.command("show")
 @command
-async def show_letter(letter_id: str, database: DatabaseUrl = None) -> None:
-    """Show all that is known of one letter, its bytes too."""
+async def show_letter(letter_id: str, database: DatabaseUrl = None, json: Json = False) -> None:
+    """Show one dead letter with its headers and bytes."""
     async with opened(database) as onefold:
         (row,) = await _found(onefold.letters, Wanted(ids=[letter_id]), 1)
-    show_json(_shown(row))
+    letter = _shown(row)
+    if json:
+        show_json(letter)
+    else:
+        show_fields(letter)
 
 
 @app.command("replay")
@@ -186,8 +199,9 @@ def _apart(rate: str | None) -> timedelta:
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A letter as people read it: bytes as text where they are some, else in hexadecimal."""
-    return {name: _text(value) for name, value in row.items()}
+    """A letter with its bytes and headers as text, or in hexadecimal where they are not UTF-8."""
+    headers = [[name, _text(bytes.fromhex(value))] for name, value in row["headers"]]
+    return {name: _text(value) for name, value in row.items()} | {"headers": headers}
 
 
 def _text(value: Any) -> Any:

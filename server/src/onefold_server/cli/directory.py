@@ -112,12 +112,17 @@ async def list_keys(
 
 @key_app.command("revoke")
 @command
-async def revoke_key(prefix: str, school: School = None, database: DatabaseUrl = None) -> None:
+async def revoke_key(
+    prefix: str, school: School = None, database: DatabaseUrl = None, json: Json = False
+) -> None:
     """End a key at once."""
     async with opened(database) as onefold:
         school_id = await onefold.directory.find_school(school)
         await onefold.directory.revoke_key(school_id, prefix)
-    print(f"revoked {prefix}")
+    if json:
+        show_json({"prefix": prefix, "revoked": True})
+    else:
+        print(f"revoked {prefix}")
 
 
 @user_app.command("set-password")
@@ -130,12 +135,16 @@ async def set_password(
     ] = "",
     school: School = None,
     database: DatabaseUrl = None,
+    json: Json = False,
 ) -> None:
     """Create a user of the pages, or give one a new password."""
     async with opened(database) as onefold:
         school_id = await onefold.directory.find_school(school)
         await onefold.directory.set_password(school_id, name, password, role=role)
-    print(f"{name} can log in")
+    if json:
+        show_json({"name": name, "role": role, "school_id": school_id})
+    else:
+        print(f"{name} can log in")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -85,9 +85,19 @@ def _cell(value: Any) -> str:
         return "–"
     if hasattr(value, "isoformat"):
         return str(value.isoformat(timespec="seconds"))
-    text = ", ".join(value) if isinstance(value, list) else str(value)
+    text = ", ".join(map(_listed, value)) if isinstance(value, list) else str(value)
     # Nor may it move the cursor, or turn the direction of writing.
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+
+
+def _listed(value: Any) -> str:
+    return "=".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def show_fields(record: Mapping[str, Any]) -> None:
+    """Print *record* as a table with one row for each field."""
+    rows = [{"field": name, "value": value} for name, value in record.items()]
+    show(rows, ["field", "value"], as_json=False)
 
 
 def show_json(value: Any) -> None:

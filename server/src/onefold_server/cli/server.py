@@ -100,7 +100,7 @@ def _work_for(name: str, metrics_port: int | None) -> None:
 
 
 @command
-async def migrate(database: DatabaseUrl = None) -> None:
+async def migrate(database: DatabaseUrl = None, json: Json = False) -> None:
     """Bring the database to this version's schema."""
     from onefold_server.installation import build
     from onefold_server.settings import Settings
@@ -110,6 +110,8 @@ async def migrate(database: DatabaseUrl = None) -> None:
         await onefold.migrate()
     finally:
         await onefold.aclose()
+    if json:
+        show_json({"migrated": True})
 
 
 @command

@@ -15,7 +15,7 @@ _CAUSE = (table.c.consumer, table.c.topic, table.c.event_type, table.c.reason)
 
 
 class SqlDeadLetters:
-    """See `ports.letters.Letters`."""
+    """See `ports.dead_letters.DeadLetters`."""
 
     def __init__(self, uow: UnitOfWork) -> None:
         self._uow = uow
