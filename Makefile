@@ -85,7 +85,7 @@ docs: $(READY) ## draw the reference from the code
 	$(BIN)/python scripts/reference.py
 
 lock: ## pin the newest versions that pyproject.toml allows
-	$(UV) pip compile --quiet pyproject.toml server/pyproject.toml --no-emit-package onefold --universal --all-extras --group dev --generate-hashes \
+	$(UV) pip compile --quiet pyproject.toml server/pyproject.toml --no-emit-package onefold --universal --all-extras --group pyproject.toml:dev --generate-hashes \
 		--python-version 3.11 --no-header --no-annotate --upgrade --output-file requirements.lock
 
 vendor: ## fetch the scripts of the pages again, from the npm registry
