@@ -26,7 +26,7 @@ def recording(record: Callable[..., InboxFirst]) -> Callable[..., Consumer]:
 
     def build(spec: ConsumerSpec, **parts: Any) -> Consumer:
         consumer = Consumer(spec, **parts)
-        consumer._record = record(spec, parts["uow"], parts["environment"])
+        consumer._record = record(spec, parts["uow"], parts["env"])
         return consumer
 
     return build

@@ -28,7 +28,7 @@ from onefold.errors import StoreUnavailable
 from onefold.ports.meter import Measure
 from onefold.ports.sink import Kind, Outcome
 from onefold.testing.clock import ManualClock
-from onefold.wiring.brokers import scraped
+from onefold.wiring.metrics import scraped
 from onefold_server.http.app import create_app
 from onefold_server.installation import Installation, build, run_worker
 from onefold_server.settings import Settings

@@ -18,6 +18,10 @@ import onefold
 print(*sorted(name for name in set(sys.modules) - before))
 """
 _EVENT = _LOADED.replace("import onefold\n", "import onefold\nonefold.Event\n")
+_APPLICATION = _LOADED.replace(
+    "import onefold\n", "import onefold\nonefold.Onefold('sqlite:///x.db')\n"
+)
+_OF_THE_SERVER = {"prometheus_client", "pwdlib", "pydantic", "structlog", "typer"}
 _COMMANDS = _LOADED.replace("import onefold\n", "import onefold_server.cli.main\n")
 _WORKER = _LOADED.replace("import onefold\n", "import onefold_server.worker\n")
 _FOR_SOME_COMMANDS = {"alembic", "boto3", "fastapi", "httpx", "redis", "starlette", "uvicorn"}
@@ -50,6 +54,14 @@ def test_an_event_needs_msgspec_alone() -> None:
 
     assert "msgspec" in parties
     assert parties <= {"msgspec", "typing_extensions"}  # which msgspec takes when it is there
+
+
+def test_an_application_needs_no_dependency_of_the_server() -> None:
+    """`pip install "onefold[sql]"` is enough for the consumer of the README."""
+    parties = _third_parties(_loaded(_APPLICATION))
+
+    assert "sqlalchemy" in parties
+    assert parties & {"alembic", *_OF_THE_SERVER, *_FOR_SOME_COMMANDS} == set()
 
 
 def test_a_command_that_only_helps_needs_no_database() -> None:

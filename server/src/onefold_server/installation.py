@@ -29,7 +29,6 @@ from onefold.engine.retention import Keeps, RetentionLoop
 from onefold.ports.meter import Meter
 from onefold.wiring.brokers import (
     Broker,
-    Texts,
     broker_of,
     environment,
     guard_of,
@@ -37,6 +36,7 @@ from onefold.wiring.brokers import (
     notify_others,
     worker_name,
 )
+from onefold.wiring.metrics import Texts
 from onefold.wiring.store import Store
 from onefold_server.adapters.passwords import Argon2Passwords
 from onefold_server.domains.classroom.service import ClassroomService

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from onefold.wiring.brokers import METRICS_TYPE, Meters, Texts, scraped
+from onefold.wiring.metrics import METRICS_TYPE, Meters, Texts, scraped
 from onefold_server.scrapes import may_scrape
 from onefold_server.settings import Settings
 from onefold_server.sockets import listen

@@ -4,13 +4,11 @@ import asyncio
 import random as chance
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol
 
-from onefold.adapters.prometheus import CONTENT_TYPE as METRICS_TYPE
-from onefold.adapters.prometheus import exposition
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.guard import sql_guard
 from onefold.adapters.sql.notify import Notifier, can_listen, listen
@@ -18,26 +16,18 @@ from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock
 from onefold.core.ids import Random
 from onefold.engine.delivery import Environment
-from onefold.engine.meters import gathered
 from onefold.ports.guard import Guard
-from onefold.ports.meter import Meter
 from onefold.ports.retention import BrokerRetention
 from onefold.ports.transport import Transport
 
-Meters = Sequence[Meter]
-Texts = Iterable[Callable[[], bytes]]
-
 __all__ = [
-    "METRICS_TYPE",
     "Broker",
-    "Meters",
     "Notifier",
     "broker_of",
     "environment",
     "guard_of",
     "listener_of",
     "notify_others",
-    "scraped",
     "worker_name",
 ]
 
@@ -96,11 +86,6 @@ def notify_others(uow: SqlUnitOfWork, database: Database) -> Notifier | None:
     bell = Notifier(database)
     uow.on_published = bell.ring
     return bell
-
-
-async def scraped(meters: Meters, texts: Texts = ()) -> bytes:
-    """What Prometheus is answered: measures, and what keeps a registry of its own."""
-    return exposition(await gathered(meters)) + b"".join(text() for text in texts)
 
 
 def worker_name() -> str:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from onefold.errors import Unauthenticated
-from onefold.wiring.brokers import METRICS_TYPE, scraped
+from onefold.wiring.metrics import METRICS_TYPE, scraped
 from onefold_server.http.auth import Served
 from onefold_server.scrapes import may_scrape
 
