@@ -322,6 +322,18 @@ class GuardContract:
         assert confirmed is True
         assert released is True
 
+    async def test_a_clock_that_runs_ahead_takes_over_and_fences_the_first(self) -> None:
+        """Two workers hold one event then; only the later one can confirm."""
+        async with self.fresh() as guard:
+            first = await lease_one(guard, claim_of("e1"))
+            ahead = await lease_one(guard, claim_of("e1"), owner="ahead", now=first.until)
+
+            refused = await confirm_one(guard, first, now=NOW)
+            recorded = await confirm_one(guard, ahead, now=first.until)
+
+        assert ahead.fence > first.fence
+        assert (refused, recorded) == (False, True)
+
     async def test_a_zombie_changes_nothing_while_the_claim_is_held(self) -> None:
         """A worker whose lease was taken can neither confirm, release nor renew (B10)."""
         async with self.fresh() as guard:
