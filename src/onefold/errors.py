@@ -15,22 +15,26 @@ Every error Onefold raises on purpose, split by what the caller can do about it.
     │   ├── Unauthenticated     who is calling is not known
     │   ├── Forbidden           the caller is known and may not
     │   ├── TooLarge            a bounded thing was over its bound
-    │   └── Unsupported         this adapter cannot do that
+    │   ├── Unsupported         this adapter cannot do that
+    │   └── LeaseLost           another worker took the claim over; roll the effect back
     ├── Unavailable         retry later, unchanged
     │   ├── StoreUnavailable    the database did not answer; nothing was recorded
     │   ├── StoreContended      the database chose another transaction; nothing was recorded
-    │   └── ServerUnavailable   a server of ours did not answer; the call may have happened
+    │   ├── ServerUnavailable   a server of ours did not answer; the call may have happened
+    │   └── EventBusy           another worker holds the event; ask again
     └── Broken              wake someone
         ├── CommitUnknown       COMMIT was sent and its answer lost: may have been recorded
         ├── ConstraintViolated  a write broke a rule of the schema; nothing was recorded
         ├── SchemaOutdated      the database was not migrated to this version
-        └── StoreFailed         the database refused for a reason we did not foresee
+        ├── StoreFailed         the database refused for a reason we did not foresee
+        └── NotConfirmed        a handler returned, and its confirmation is not on record
 
 `code` is stable: logs, metrics and HTTP bodies carry it. Fields come first and the
 message is made from them, so that errors survive pickling between processes.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import ClassVar, NamedTuple
 
 
@@ -242,6 +246,22 @@ class Unsupported(Refused):
         return f"{self.adapter} does not support {self.what}"
 
 
+class LeaseLost(Refused):
+    """Another worker took the claim over. Nothing was recorded: roll the effect back."""
+
+    code = "lease_lost"
+
+    def __init__(self, consumer: str, event_id: str, fence: int) -> None:
+        super().__init__(consumer, event_id, fence)
+        self.consumer, self.event_id, self.fence = consumer, event_id, fence
+
+    def __str__(self) -> str:
+        return (
+            f"{self.consumer} lost the lease of event {self.event_id} (fence {self.fence}): "
+            "another worker has or had it"
+        )
+
+
 class _StoreError(OnefoldError):
     """
     What an adapter makes of a driver's error; the driver's own is its `__cause__`.
@@ -300,3 +320,29 @@ class StoreFailed(_StoreError, Broken):
     """The database refused for a reason nobody foresaw. Nothing was recorded."""
 
     code = "store_failed"
+
+
+class EventBusy(Unavailable):
+    """Another worker holds the event, and this handler rejects it meanwhile. Ask again."""
+
+    code = "event_busy"
+
+    def __init__(self, consumer: str, event_id: str, until: datetime) -> None:
+        super().__init__(consumer, event_id, until)
+        self.consumer, self.event_id, self.until = consumer, event_id, until
+
+    def __str__(self) -> str:
+        return f"event {self.event_id} is held by another worker of {self.consumer}"
+
+
+class NotConfirmed(Broken):
+    """A handler returned and its confirmation is not on record. It may have had its effect."""
+
+    code = "not_confirmed"
+
+    def __init__(self, consumer: str, event_id: str, reason: str) -> None:
+        super().__init__(consumer, event_id, reason)
+        self.consumer, self.event_id, self.reason = consumer, event_id, reason
+
+    def __str__(self) -> str:
+        return f"the handler of {self.consumer} {self.reason} (event {self.event_id})"

@@ -134,6 +134,38 @@ def test_a_cancellation_is_never_swallowed() -> None:
     assert found == []
 
 
+def test_no_class_shadows_a_public_error() -> None:
+    """`except Refused` means one class wherever it is written."""
+    tree = ast.parse((LIBRARY / "errors.py").read_text())
+    public = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+
+    found = {
+        f"{file}: {node.name}"
+        for file, tree in _trees(*SOURCES)
+        if file != "onefold/errors.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.name in public
+    }
+
+    assert found == set()
+
+
+def test_every_error_that_a_user_can_meet_is_in_the_tree() -> None:
+    """A subclass of `OnefoldError` outside `errors.py` would be missing from its drawing."""
+    tree = ast.parse((LIBRARY / "errors.py").read_text())
+    errors = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+
+    found = {
+        f"{file}: {node.name}"
+        for file, tree in _trees(*SOURCES)
+        if file != "onefold/errors.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and errors & {ast.unparse(base) for base in node.bases}
+    }
+
+    assert found == set()
+
+
 def test_no_test_waits_for_time_to_pass_or_replaces_what_it_tests() -> None:
     """Signals and manual clocks instead of sleeping; real parts and fakes instead of patches."""
     forbidden = {"sleep", "patch", "Mock", "MagicMock", "AsyncMock"}

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from datetime import UTC, datetime
 
 import pytest
 
@@ -60,15 +61,18 @@ def test_codes_are_stable() -> None:
         "Forbidden": ("forbidden", False),
         "TooLarge": ("too_large", False),
         "Unsupported": ("unsupported", False),
+        "LeaseLost": ("lease_lost", False),
         "Unavailable": ("unavailable", True),
         "StoreUnavailable": ("store_unavailable", True),
         "StoreContended": ("store_contended", True),
         "ServerUnavailable": ("server_unavailable", True),
+        "EventBusy": ("event_busy", True),
         "Broken": ("broken", False),
         "CommitUnknown": ("commit_unknown", False),
         "ConstraintViolated": ("constraint_violated", False),
         "SchemaOutdated": ("schema_outdated", False),
         "StoreFailed": ("store_failed", False),
+        "NotConfirmed": ("not_confirmed", False),
     }
 
 
@@ -86,6 +90,18 @@ def test_every_class_says_what_it_leaves() -> None:
 
 PROBLEMS = (FieldProblem("a", "x", "is wrong"), FieldProblem("b[1]", "y", "is missing"))
 SAMPLES: list[tuple[OnefoldError, str]] = [
+    (
+        errors.LeaseLost("mail", "7", 3),
+        "mail lost the lease of event 7 (fence 3): another worker has or had it",
+    ),
+    (
+        errors.EventBusy("mail", "7", datetime(2026, 3, 1, tzinfo=UTC)),
+        "event 7 is held by another worker of mail",
+    ),
+    (
+        errors.NotConfirmed("mail", "7", "returned without confirm()"),
+        "the handler of mail returned without confirm() (event 7)",
+    ),
     (errors.InvalidEvent("expected text", "id"), "id: expected text"),
     (errors.InvalidEvent("not JSON"), "not JSON"),
     (errors.InvalidSetting("ONEFOLD_PORT", "not a number"), "ONEFOLD_PORT: not a number"),

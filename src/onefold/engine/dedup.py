@@ -13,13 +13,15 @@ from typing import NoReturn, Protocol
 
 from onefold.engine.delivery import Delivery, Environment
 from onefold.engine.idempotent import AsyncConfirm, idempotent_consumer
-from onefold.engine.outcome import Applied, EventBusy, LeaseLost, Repeated, Skipped
+from onefold.engine.outcome import Applied, Repeated, Skipped
 from onefold.engine.spec import ConsumerSpec
 from onefold.errors import (
     CommitUnknown,
     ConstraintViolated,
+    EventBusy,
     IllegalTransition,
     InvalidSetting,
+    LeaseLost,
     SchemaOutdated,
     StoreContended,
     StoreFailed,

@@ -47,19 +47,18 @@ from onefold.core.clock import Clock, SystemClock
 from onefold.core.envelope import Event
 from onefold.engine.any_message import event_of
 from onefold.engine.handlers import check_handler, is_async
-from onefold.engine.outcome import (
-    AnyOutcome,
-    Applied,
-    Conflicted,
+from onefold.engine.outcome import AnyOutcome, Applied, Conflicted, Failed, Repeated, Skipped
+from onefold.engine.watchdog import Watch, Watchdog
+from onefold.errors import (
     EventBusy,
-    Failed,
+    InvalidSetting,
     LeaseLost,
     NotConfirmed,
-    Repeated,
-    Skipped,
+    OnefoldError,
+    StoreContended,
+    Unavailable,
+    Unsupported,
 )
-from onefold.engine.watchdog import Watch, Watchdog
-from onefold.errors import InvalidSetting, OnefoldError, StoreContended, Unavailable, Unsupported
 from onefold.ports.guard import Busy, Claim, ClaimKey, Confirmation, Done, Guard, Lease, Verdict
 from onefold.ports.unit_of_work import KEEP
 from onefold.ports.unprotected import Unprotected, UnprotectedLog

@@ -18,17 +18,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from onefold.errors import Broken, Refused, Unavailable
 from onefold.ports.guard import ClaimKey
 
 __all__ = [
     "AnyOutcome",
     "Applied",
     "Conflicted",
-    "EventBusy",
     "Failed",
-    "LeaseLost",
-    "NotConfirmed",
     "Outcome",
     "Repeated",
     "Skipped",
@@ -121,45 +117,3 @@ class Outcome:
 
 
 AnyOutcome = Applied | Repeated | Skipped | Conflicted | Failed
-
-
-class NotConfirmed(Broken):
-    """A handler returned and its confirmation is not on record. It may have had its effect."""
-
-    code = "not_confirmed"
-
-    def __init__(self, consumer: str, event_id: str, reason: str) -> None:
-        super().__init__(consumer, event_id, reason)
-        self.consumer, self.event_id, self.reason = consumer, event_id, reason
-
-    def __str__(self) -> str:
-        return f"the handler of {self.consumer} {self.reason} (event {self.event_id})"
-
-
-class LeaseLost(Refused):
-    """Another worker took the claim over. Nothing was recorded: roll the effect back."""
-
-    code = "lease_lost"
-
-    def __init__(self, consumer: str, event_id: str, fence: int) -> None:
-        super().__init__(consumer, event_id, fence)
-        self.consumer, self.event_id, self.fence = consumer, event_id, fence
-
-    def __str__(self) -> str:
-        return (
-            f"{self.consumer} lost the lease of event {self.event_id} (fence {self.fence}): "
-            "another worker has or had it"
-        )
-
-
-class EventBusy(Unavailable):
-    """Another worker holds the event, and this handler rejects it meanwhile. Ask again."""
-
-    code = "event_busy"
-
-    def __init__(self, consumer: str, event_id: str, until: datetime) -> None:
-        super().__init__(consumer, event_id, until)
-        self.consumer, self.event_id, self.until = consumer, event_id, until
-
-    def __str__(self) -> str:
-        return f"event {self.event_id} is held by another worker of {self.consumer}"

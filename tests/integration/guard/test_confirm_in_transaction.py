@@ -20,8 +20,8 @@ from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.sql.unprotected import SqlUnprotectedLog
 from onefold.core.envelope import Event
 from onefold.engine.idempotent import idempotent_consumer
-from onefold.engine.outcome import LeaseLost, NotConfirmed, Outcome
-from onefold.errors import SchemaOutdated
+from onefold.engine.outcome import Outcome
+from onefold.errors import LeaseLost, NotConfirmed, SchemaOutdated
 from onefold.ports.guard import Claim, ClaimKey, Confirmation, Done, Guard, Lease
 from onefold.ports.unprotected import Unprotected
 from onefold.testing.clock import ManualClock

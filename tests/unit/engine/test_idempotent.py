@@ -17,17 +17,14 @@ from onefold.adapters.memory.unprotected import MemoryUnprotectedLog
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
 from onefold.engine.idempotent import COMPAT_LEASE, idempotent_consumer
-from onefold.engine.outcome import (
-    AnyOutcome,
-    EventBusy,
-    LeaseLost,
-    NotConfirmed,
-    Outcome,
-)
+from onefold.engine.outcome import AnyOutcome, Outcome
 from onefold.engine.reconcile import reconcile
 from onefold.errors import (
+    EventBusy,
     InvalidEvent,
     InvalidSetting,
+    LeaseLost,
+    NotConfirmed,
     OnefoldError,
     StoreFailed,
     StoreUnavailable,

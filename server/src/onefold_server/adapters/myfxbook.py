@@ -70,8 +70,8 @@ class Row(msgspec.Struct, frozen=True):
     exit: Decimal
 
 
-class Refused(Exception):
-    """The site answered that it does not know us."""
+class SessionRejected(Exception):
+    """The site rejected the session; a person must log in again."""
 
 
 class MyfxbookSink:
@@ -136,7 +136,7 @@ class MyfxbookSink:
             return classified(answer.status, answer.headers, now=now)
         try:
             rows = self._read(answer)
-        except Refused:
+        except SessionRejected:
             return Outcome(Kind.PERMANENT, "session", 200, toll=DestinationEffect.PAUSE)
         except _UNREADABLE:
             return Outcome(Kind.RETRY, "unreadable", 200)
@@ -160,7 +160,7 @@ class MyfxbookSink:
 def _rows_of_json(body: bytes, offset: timedelta) -> Sequence[Row]:
     said = msgspec.json.decode(body)
     if said["error"]:
-        raise Refused
+        raise SessionRejected
     return [_row(one, offset) for one in said["history"] if _is_trade(one)]
 
 
@@ -176,7 +176,7 @@ def _rows_of_xml(body: bytes, offset: timedelta) -> Sequence[Row]:
     parser.feed(body)
     root = parser.close()
     if root.attrib.get("error") == "true":
-        raise Refused
+        raise SessionRejected
     history = root.find("history")
     found = [] if history is None else list(history)
     rows = [{child.tag: child.text or "" for child in one} for one in found]

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 
-from onefold.testing.crash.invariants import Broken, Effect, judged
+from onefold.testing.crash.invariants import Effect, Violation, judged
 from onefold.testing.crash.points import Crash, Reaper
 from onefold.testing.crash.report import Failure, difference
 from onefold.testing.marks import collected
@@ -64,17 +64,17 @@ class Scenario:
     patience_s: float = 30.0
     close: Callable[[], Awaitable[None]] = _nothing
 
-    async def complaints(self) -> list[Broken]:
+    async def complaints(self) -> list[Violation]:
         """Which promises do not hold now: ours first, then the user's."""
         broken = []
         if self.effects is not None:
             broken += judged(self.expected, await self.effects(), repeats=self.repeats)
         if self.claims is not None:
-            broken += [Broken("claim", f"{one} never ends") for one in await self.claims()]
+            broken += [Violation("claim", f"{one} never ends") for one in await self.claims()]
         try:
             await self.check()
         except AssertionError as wrong:
-            broken.append(Broken("check", str(wrong)))
+            broken.append(Violation("check", str(wrong)))
         return broken
 
 
@@ -174,7 +174,7 @@ async def _explored(search: "_Search", deaths: int) -> Explored:
 class _Run:
     """How one run ended: its promises, its durable state, what its last process passed by."""
 
-    broken: list[Broken]
+    broken: list[Violation]
     state: Mapping[str, object]
     passed: Sequence[str]
 
@@ -257,7 +257,7 @@ class _Search:
             await scenario.close()
 
 
-async def _line(scenario: Scenario, fates: tuple[str, ...]) -> tuple[list[Broken], Reaper]:
+async def _line(scenario: Scenario, fates: tuple[str, ...]) -> tuple[list[Violation], Reaper]:
     """Processes that meet their fates, then one that lives; what it raised, what it passed."""
     for fate in fates:
         reaper = Reaper(fatal=fate, overtaken=_overtaken(scenario))
@@ -284,21 +284,21 @@ def _overtaken(scenario: Scenario) -> Callable[[], Awaitable[None]] | None:
     return another_works
 
 
-async def _until_struck(scenario: Scenario, reaper: Reaper) -> list[Broken]:
+async def _until_struck(scenario: Scenario, reaper: Reaper) -> list[Violation]:
     """One process; an error of its own is its end only when its fate provoked it."""
     try:
         await _process(scenario, reaper)
     except Exception as error:  # noqa: BLE001 (whatever it is, a process has ended with it)
         if not reaper.struck:
-            return [Broken("raised", repr(error))]
+            return [Violation("raised", repr(error))]
     return []
 
 
-async def _alive(scenario: Scenario, reaper: Reaper) -> list[Broken]:
+async def _alive(scenario: Scenario, reaper: Reaper) -> list[Violation]:
     try:
         await _process(scenario, reaper)
     except Exception as error:  # noqa: BLE001 (as above: it is told, not raised)
-        return [Broken("raised", repr(error))]
+        return [Violation("raised", repr(error))]
     return []
 
 

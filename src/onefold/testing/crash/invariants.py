@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-__all__ = ["Broken", "Effect", "judged"]
+__all__ = ["Effect", "Violation", "judged"]
 
 
 class Effect(NamedTuple):
@@ -14,7 +14,7 @@ class Effect(NamedTuple):
     key: Hashable = None  # None: in no order
 
 
-class Broken(NamedTuple):
+class Violation(NamedTuple):
     """A promise that did not hold."""
 
     promise: str  # `lost`, `doubled`, `unasked`, `order`, `claim`, `check`, `raised`
@@ -26,7 +26,7 @@ class Broken(NamedTuple):
 
 def judged(
     expected: Sequence[Effect], got: Sequence[Effect], *, repeats: bool = False
-) -> list[Broken]:
+) -> list[Violation]:
     """
     What is wrong with the effects that happened.
 
@@ -38,21 +38,21 @@ def judged(
     """
     counts = Counter(effect.what for effect in got)
     wanted = {effect.what for effect in expected}
-    broken = [Broken("lost", str(e.what)) for e in expected if not counts[e.what]]
-    broken += [Broken("unasked", str(what)) for what in counts if what not in wanted]
+    broken = [Violation("lost", str(e.what)) for e in expected if not counts[e.what]]
+    broken += [Violation("unasked", str(what)) for what in counts if what not in wanted]
     if not repeats:
-        broken += [Broken("doubled", f"{w}, {n} times") for w, n in counts.items() if n > 1]
+        broken += [Violation("doubled", f"{w}, {n} times") for w, n in counts.items() if n > 1]
     return broken + _disorder(expected, got)
 
 
-def _disorder(expected: Sequence[Effect], got: Sequence[Effect]) -> list[Broken]:
+def _disorder(expected: Sequence[Effect], got: Sequence[Effect]) -> list[Violation]:
     broken = []
     happened = _by_key(got)
     for key, wanted in _by_key(expected).items():
         there = [what for what in wanted if what in happened[key]]
         came = [what for what in happened[key] if what in wanted]
         if there != came:
-            broken.append(Broken("order", f"of key {key!r}: {came}, expected {there}"))
+            broken.append(Violation("order", f"of key {key!r}: {came}, expected {there}"))
     return broken
 
 

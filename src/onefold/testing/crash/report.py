@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pprint import pformat
 
-from onefold.testing.crash.invariants import Broken
+from onefold.testing.crash.invariants import Violation
 
 __all__ = ["Failure", "difference"]
 
@@ -23,7 +23,7 @@ class Failure:
     """
 
     fates: str
-    broken: Sequence[Broken]
+    broken: Sequence[Violation]
     difference: Sequence[str] = ()
     messages: int | None = None
     replay: str = ""

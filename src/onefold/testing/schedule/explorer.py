@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from onefold.testing.crash.explorer import Make, Scenario
-from onefold.testing.crash.invariants import Broken
+from onefold.testing.crash.invariants import Violation
 from onefold.testing.crash.points import Reaper
 from onefold.testing.crash.report import Failure, difference
 from onefold.testing.marks import collected
@@ -161,7 +161,7 @@ _OF = " @"  # between the schedule and the number of messages
 class BrokenPromises(AssertionError):
     """What did not hold after a run, and how its durable state differs from a whole one's."""
 
-    def __init__(self, broken: Sequence[Broken], lines: Sequence[str]) -> None:
+    def __init__(self, broken: Sequence[Violation], lines: Sequence[str]) -> None:
         super().__init__("; ".join(map(str, broken)))
         self.broken, self.lines = broken, lines
 
@@ -311,13 +311,13 @@ class _Search:
         )
 
 
-def _told(wrong: Exception) -> tuple[Sequence[Broken], Sequence[str]]:
+def _told(wrong: Exception) -> tuple[Sequence[Violation], Sequence[str]]:
     """Which promises it says are broken, and the difference of durable state."""
     if isinstance(wrong, BrokenPromises):
         return wrong.broken, wrong.lines
     if isinstance(wrong, AssertionError):
-        return [Broken("check", str(wrong))], ()
-    return [Broken("raised", repr(wrong))], ()
+        return [Violation("check", str(wrong))], ()
+    return [Violation("raised", repr(wrong))], ()
 
 
 def racing(make: Make, *, workers: int = 2) -> Run:
