@@ -39,8 +39,8 @@ from onefold.adapters.valkey.deadlines import ValkeyDeadlines
 from onefold.core.clock import SystemClock
 from onefold.engine.courier import Courier
 from onefold.ports.deadlines import Deadline, Deadlines
-from onefold.ports.delivery_book import Route, Sending, Verdict
-from onefold.ports.sink import Kind, Outcome, Parcel
+from onefold.ports.delivery_book import DeliveryResult, Route, Sending
+from onefold.ports.sink import OutcomeKind, Parcel, SendOutcome
 from onefold.testing.clock import ManualClock
 from onefold_server.domains.directory.rules import Principal
 from onefold_server.domains.trades.attempts import TradeDeliveries
@@ -49,7 +49,7 @@ from onefold_server.settings import Settings
 
 HOME = Path(__file__).parent
 RECEIPT = Struct("=qd")  # as peers/receipts.py
-DELIVERED = Outcome(Kind.DELIVERED, "noted")
+DELIVERED = SendOutcome(OutcomeKind.DELIVERED, "noted")
 BATCH = 500
 ROOM = 1000  # under way at once
 PEERS = {
@@ -79,16 +79,16 @@ class Receipts:
 
     most_at_once = BATCH
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         del now
         return self._received(parcel)
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
         """One call; each parcel has its own line, written by itself, as a peer's job has."""
         del now
         return [self._received(parcel) for parcel in parcels]
 
-    def _received(self, parcel: Parcel) -> Outcome:
+    def _received(self, parcel: Parcel) -> SendOutcome:
         number = (
             UUID(parcel.message_id).int >> 65 if "-" in parcel.message_id else parcel.message_id
         )
@@ -120,7 +120,7 @@ class Plain:
 
     async def open(
         self, route: Route, keys: Sequence[str], *, now: datetime, lease: timedelta
-    ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+    ) -> tuple[Sequence[Sending], Sequence[DeliveryResult]]:
         del lease
         self._busy += len(keys)
         return [
@@ -134,11 +134,11 @@ class Plain:
         ], []
 
     async def settle(
-        self, results: Sequence[tuple[Sending, Outcome, datetime]], *, now: datetime
-    ) -> Sequence[Verdict]:
+        self, results: Sequence[tuple[Sending, SendOutcome, datetime]], *, now: datetime
+    ) -> Sequence[DeliveryResult]:
         del now
         self._busy -= len(results)
-        return [Verdict(key=sending.key, said="delivered") for sending, _, _ in results]
+        return [DeliveryResult(key=sending.key, said="delivered") for sending, _, _ in results]
 
 
 async def courier(deadlines: Deadlines, home: Path, jobs: int) -> Run:

@@ -23,7 +23,7 @@ from onefold.adapters.sql.retention import SqlRetention
 from onefold.adapters.sql.schema import outbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.ids import derived_id
-from onefold.ports.retention import Kind
+from onefold.ports.retention import RetentionKind
 from onefold.ports.unit_of_work import InboxClaim
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -79,7 +79,7 @@ async def measure(url: str, rows: int, reps: int) -> None:
     async with uow.begin() as tx:
         await tx.execute(insert(outbox), young)
     begun = perf_counter()
-    await storeroom.remove(Kind.SENT, before=NOW - timedelta(days=1), limit=1000)
+    await storeroom.remove(RetentionKind.SENT, before=NOW - timedelta(days=1), limit=1000)
     print(
         f"looking for old sent events among {rows:,} young: {(perf_counter() - begun) * 1e3:.1f} ms"
     )

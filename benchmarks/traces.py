@@ -27,7 +27,7 @@ from sqlalchemy import text
 from onefold.adapters.sql.schema import deadlines
 from onefold.core.clock import SystemClock
 from onefold.ports.deadlines import Deadline
-from onefold.ports.sink import Kind, Outcome, Parcel
+from onefold.ports.sink import OutcomeKind, Parcel, SendOutcome
 from onefold.ports.tables import Row
 from onefold.testing.clock import ManualClock
 from onefold_server.domains.directory.rules import Principal
@@ -158,9 +158,9 @@ class _Timed:
     def __init__(self, due: dict[str, datetime]) -> None:
         self.due, self.late = due, [0.0][:0]
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         self.late.append((SystemClock().now() - self.due[parcel.message_id]).total_seconds())
-        return Outcome(Kind.DELIVERED, "noted")
+        return SendOutcome(OutcomeKind.DELIVERED, "noted")
 
     async def aclose(self) -> None:
         """Nothing is open."""

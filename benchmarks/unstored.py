@@ -14,7 +14,7 @@ from uuid import UUID
 
 from onefold_server.domains.directory.rules import ApiKey, Principal, Scope
 from onefold_server.domains.directory.service import DirectoryService
-from onefold_server.domains.telemetry.intake import Intake, Origin, Receipt
+from onefold_server.domains.telemetry.intake import Receipt, RequestOrigin, TelemetryIntake
 from onefold_server.domains.telemetry.service import TelemetryService
 from onefold_server.http.app import create_app
 from onefold_server.installation import Installation, build
@@ -35,14 +35,14 @@ class UnstoredTelemetry(TelemetryService):
         client_version: str | None = None,
     ) -> Receipt:
         caller.require(Scope.TELEMETRY_WRITE)
-        origin = Origin(
+        origin = RequestOrigin(
             school_id=caller.school_id,
             received_at=self._clock.now(),
             batch_id=batch_id,
             client_version=client_version,
             only_student=caller.student_id,
         )
-        intake = Intake.read(origin, raws, max_age=self._policy.max_age)
+        intake = TelemetryIntake.read(origin, raws, max_age=self._policy.max_age)
         intake.applied = len(intake.waiting)
         return intake.receipt()
 

@@ -18,14 +18,14 @@ from tests.support import School
 from onefold.engine.courier import Courier
 from onefold.ports.deadlines import Deadlines
 from onefold.ports.delivery_book import Route
-from onefold.ports.sink import Kind, Outcome, Parcel, Sink
+from onefold.ports.sink import OutcomeKind, Parcel, SendOutcome, Sink
 from onefold_server.domains.trades.attempts import TradeDeliveries
 from onefold_server.domains.trades.service import TraceService
 from onefold_server.installation import Installation
 from onefold_server.wiring.trades import Trace
 
-OK = Outcome(Kind.DELIVERED, "ok", 200)
-BUSY = Outcome(Kind.RETRY, "http_503", 503)
+OK = SendOutcome(OutcomeKind.DELIVERED, "ok", 200)
+BUSY = SendOutcome(OutcomeKind.RETRY, "http_503", 503)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 
@@ -38,11 +38,13 @@ class Scripted:
     got: list[tuple[datetime, Parcel]] = field(default_factory=list)
     before: Callable[[Parcel], Any] | None = None
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         self.got.append((now, parcel))
         if self.before is not None:
             await self.before(parcel)
-        answer: Outcome | Exception = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        answer: SendOutcome | Exception = (
+            self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        )
         if isinstance(answer, Exception):
             raise answer
         return answer

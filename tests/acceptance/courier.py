@@ -21,7 +21,7 @@ from onefold.adapters.sinks import registry
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.core.clock import Clock, SystemClock
 from onefold.engine.courier import Courier
-from onefold.ports.sink import Kind, Outcome, Parcel, Sink, most_at_once
+from onefold.ports.sink import OutcomeKind, Parcel, SendOutcome, Sink, most_at_once
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.points import Mortal, MortalUnitOfWork, Reaper
 from onefold_server.domains.directory.rules import Principal
@@ -47,12 +47,12 @@ class _Deadly:
         self._inner, self._mortal = inner, Mortal(inner, reaper, "sink")
         self.most_at_once = most_at_once(inner)
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
-        outcome: Outcome = await self._mortal.send(parcel, now=now)
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
+        outcome: SendOutcome = await self._mortal.send(parcel, now=now)
         return outcome
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
-        outcomes: Sequence[Outcome] = await self._mortal.send_many(parcels, now=now)
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
+        outcomes: Sequence[SendOutcome] = await self._mortal.send_many(parcels, now=now)
         return outcomes
 
     async def aclose(self) -> None:
@@ -63,7 +63,7 @@ class _SettlesFirst(Courier):
     """Twin: writes the receipt, and then sends."""
 
     async def _deliver(self, sink: Sink, sendings: Any, claimed: Any, until: Any) -> None:
-        received, now = Outcome(Kind.DELIVERED, "ok", 200), self._clock.now()
+        received, now = SendOutcome(OutcomeKind.DELIVERED, "ok", 200), self._clock.now()
         await self._settle_all([[(one, received, now, claimed[one.key]) for one in sendings]])
         for one in sendings:
             await sink.send(one.parcel, now=now)
@@ -72,10 +72,10 @@ class _SettlesFirst(Courier):
 class _NamesAnew(_Deadly):
     """Twin: every attempt is a message of its own to the receiver."""
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
         return [await self.send(one, now=now) for one in parcels]
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         other = UUID(int=UUID(parcel.message_id).int ^ parcel.attempt)
         return await super().send(
             Parcel(

@@ -16,7 +16,7 @@ from onefold.adapters.valkey.guard import ValkeyGuard
 from onefold.errors import OnefoldError
 from onefold.ports.guard import Busy, Claim, ClaimKey, Lease
 from onefold.testing.clock import ManualClock
-from onefold.testing.processes import Worker, worker
+from onefold.testing.processes import WorkerProcess, worker
 from onefold.testing.servers import Postgres, valkey_server
 
 pytestmark = pytest.mark.acceptance
@@ -41,7 +41,7 @@ for order in range(3):
 
 
 @pytest.fixture
-async def consumer(tmp_path: Path) -> AsyncIterator[Worker]:
+async def consumer(tmp_path: Path) -> AsyncIterator[WorkerProcess]:
     """A process that applies three orders, each once."""
     program = tmp_path / "consumer.py"
     program.write_text(PROGRAM)
@@ -58,7 +58,7 @@ def _effects(folder: Path) -> list[int]:
     ("point", "left"), [("written", []), ("committed", [0]), ("written#3", [0, 1])]
 )
 async def test_a_process_dies_where_it_is_told_to(
-    consumer: Worker, tmp_path: Path, point: str, left: list[int]
+    consumer: WorkerProcess, tmp_path: Path, point: str, left: list[int]
 ) -> None:
     """By SIGKILL, at the named point and time; started again, it goes on."""
     await consumer.start(die_at=point)
@@ -71,7 +71,9 @@ async def test_a_process_dies_where_it_is_told_to(
     assert _effects(tmp_path) == [0, 1, 2]
 
 
-async def test_a_stopped_process_goes_on_when_told_to(consumer: Worker, tmp_path: Path) -> None:
+async def test_a_stopped_process_goes_on_when_told_to(
+    consumer: WorkerProcess, tmp_path: Path
+) -> None:
     """It holds what it holds, as a machine that is swapping does."""
     await consumer.start(stop_at="committed#2")
     await consumer.stopped()

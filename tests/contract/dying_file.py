@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from onefold.adapters.sinks import file
-from onefold.ports.sink import Kind, Outcome, Parcel
+from onefold.ports.sink import OutcomeKind, Parcel, SendOutcome
 from onefold.testing.contracts.sinks import NOON, parcel
 
 CALLS = {"mkdir", "open", "write", "flush", "fsync", "close", "replace", "rename", "__exit__"}
@@ -32,9 +32,9 @@ class Straight(file.FileSink):
         super().__init__(config, secrets)
         self._place = Path(config["path"])
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         await asyncio.to_thread(self._straight, parcel)
-        return Outcome(Kind.DELIVERED, "written")
+        return SendOutcome(OutcomeKind.DELIVERED, "written")
 
     def _straight(self, parcel: Parcel) -> None:
         self._place.mkdir(parents=True, exist_ok=True)
@@ -76,9 +76,9 @@ def send(kind: type[file.FileSink], home: Path, count: int = 1) -> bool:
     async def sent() -> bool:
         sink = kind({"path": str(home)}, {})
         if count == 1:
-            return (await sink.send(parcel(), now=NOON)).kind is Kind.DELIVERED
+            return (await sink.send(parcel(), now=NOON)).kind is OutcomeKind.DELIVERED
         outcomes = await sink.send_many([parcel(n) for n in range(count)], now=NOON)
-        return {one.kind for one in outcomes} == {Kind.DELIVERED}
+        return {one.kind for one in outcomes} == {OutcomeKind.DELIVERED}
 
     return asyncio.run(sent())
 

@@ -13,7 +13,7 @@ from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.adapters.valkey.connection import connect
 from onefold.adapters.valkey.transport import ValkeyTransport
 from onefold.ports.transport import Transport
-from onefold.testing.contracts.transport import Broker, TransportContract
+from onefold.testing.contracts.transport import BrokerUnderTest, TransportContract
 
 T = TypeVar("T", SqlTransport, ValkeyTransport)
 LEASE_S = 1.0
@@ -90,7 +90,7 @@ class LeasedTransportContract(TransportContract):
     store: SqlBroker | ValkeyBroker  # set by each suite's fixture
 
     @asynccontextmanager
-    async def broker(self) -> AsyncIterator[Broker]:
+    async def broker(self) -> AsyncIterator[BrokerUnderTest]:
         try:
             yield self.store
         finally:

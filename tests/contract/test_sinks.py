@@ -19,7 +19,7 @@ from tests.contract.receivers import HTTP, Account, Bucket, Folder, Web, history
 
 from onefold.adapters.sinks import registry
 from onefold.adapters.sinks.file import FileSink
-from onefold.ports.sink import Kind, SinkFactory
+from onefold.ports.sink import OutcomeKind, SinkFactory
 from onefold.testing.contracts.sinks import (
     NOON,
     Arrival,
@@ -150,7 +150,7 @@ async def test_a_file_that_cannot_be_written_is_nothing_to_those_beside_it(tmp_p
     await sink.aclose()
 
     kinds = [one.kind for one in outcomes]
-    assert kinds == [Kind.DELIVERED, Kind.RETRY, Kind.DELIVERED], outcomes
+    assert kinds == [OutcomeKind.DELIVERED, OutcomeKind.RETRY, OutcomeKind.DELIVERED], outcomes
     written = sorted(one.read_bytes() for one in day.iterdir() if one.is_file())
     assert written == sorted(parcels[n].body + b"\n" for n in (0, 2))
 

@@ -11,7 +11,7 @@ from tests.support_kafka import FAST_GROUPS
 from onefold.adapters.kafka.options import Options
 from onefold.adapters.kafka.transport import KafkaTransport
 from onefold.ports.transport import Transport
-from onefold.testing.contracts.transport import Broker, TransportContract
+from onefold.testing.contracts.transport import BrokerUnderTest, TransportContract
 
 # One broker serves all of this file's tests: under xdist they stay together.
 pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(90)]
@@ -47,7 +47,7 @@ class TestKafkaTransport(TransportContract):
         self._bootstrap = kafka
 
     @asynccontextmanager
-    async def broker(self) -> AsyncIterator[Broker]:
+    async def broker(self) -> AsyncIterator[BrokerUnderTest]:
         broker = RealBroker(self._bootstrap, self.options)
         try:
             yield broker

@@ -10,7 +10,7 @@ from tests.support_kafka import FAST_GROUPS
 from onefold.adapters.kafka.mock import MockCluster
 from onefold.adapters.kafka.transport import KafkaTransport
 from onefold.ports.transport import Transport
-from onefold.testing.contracts.transport import Broker, TransportContract
+from onefold.testing.contracts.transport import BrokerUnderTest, TransportContract
 
 pytestmark = pytest.mark.timeout(60)  # a group takes seconds to miss a member, more under load
 
@@ -38,7 +38,7 @@ class TestKafkaTransportOnMock(TransportContract):
     patience_s, silence_s = 40.0, 0.5
 
     @asynccontextmanager
-    async def broker(self) -> AsyncIterator[Broker]:
+    async def broker(self) -> AsyncIterator[BrokerUnderTest]:
         with MockCluster() as cluster:
             broker = MockBroker(cluster)
             try:

@@ -6,7 +6,7 @@ from itertools import count
 
 from onefold.adapters.memory.transport import MemoryTransport
 from onefold.ports.transport import Transport
-from onefold.testing.contracts.transport import Broker, TransportContract
+from onefold.testing.contracts.transport import BrokerUnderTest, TransportContract
 
 
 class MemoryBroker:
@@ -29,5 +29,5 @@ class TestMemoryTransport(TransportContract):
     patience_s, silence_s = 1.0, 0.001
 
     @asynccontextmanager
-    async def broker(self) -> AsyncIterator[Broker]:
+    async def broker(self) -> AsyncIterator[BrokerUnderTest]:
         yield MemoryBroker()

@@ -16,10 +16,10 @@ from tests.support_journal import Journal
 from tests.support_receiver import Received
 from tests.support_trace import Scripted, World, trade
 
-from onefold.adapters.sinks.posting import Answer
+from onefold.adapters.sinks.posting import HttpAnswer
 from onefold.adapters.sql.deadlines import SqlDeadlines
 from onefold.core.ids import derived_id
-from onefold.ports.sink import Outcome
+from onefold.ports.sink import SendOutcome
 from onefold.testing.clock import ManualClock
 from onefold.testing.crash.explorer import Scenario, explore
 from onefold.testing.crash.points import Mortal, Reaper
@@ -40,12 +40,12 @@ class _Wire:
 
     async def request(
         self, method: str, headers: Mapping[str, str], body: bytes | None = None
-    ) -> Answer:
+    ) -> HttpAnswer:
         lines = [f"{method} /x HTTP/1.1", *(f"{name}: {said}" for name, said in headers.items())]
         raw = "\r\n".join(lines).encode() + b"\r\n\r\n" + (body or b"")
         said = self._journal(Received(raw))
         assert isinstance(said, tuple)
-        return Answer(*said)
+        return HttpAnswer(*said)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -63,7 +63,7 @@ class _DeadlyDesk(TradeDeliveries):
 class _BelievesAnyEnd(TradervueSink):
     """Twin: asks first, and takes whatever end it is told for that of its own import."""
 
-    async def _import(self, body: bytes, now: datetime) -> Outcome:
+    async def _import(self, body: bytes, now: datetime) -> SendOutcome:
         seen = await self._end("whoever's", now)
         return await super()._import(body, now) if seen.reason == "end_unknown" else seen
 

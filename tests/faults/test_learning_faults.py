@@ -48,12 +48,12 @@ from onefold_server.domains.directory.rules import Role
 from onefold_server.domains.learning.budgets.rules import Enforcement
 from onefold_server.domains.learning.budgets.service import Usage
 from onefold_server.domains.learning.calendar import Period, streak
-from onefold_server.domains.learning.content.rules import Given, Kind, Material, MaterialKind
+from onefold_server.domains.learning.content.rules import ContentKind, Given, Material, MaterialKind
 from onefold_server.domains.learning.content.tables import content as content_table
 from onefold_server.domains.learning.content.tables import materials, topics
 from onefold_server.domains.learning.reviews import store as review_store
 from onefold_server.domains.learning.reviews.scheduling import (
-    Answer,
+    ReviewAnswer,
     Scheduler,
     new_memory,
     plan,
@@ -67,7 +67,7 @@ from onefold_server.domains.learning.scenarios.definitions import (
     shipped,
 )
 from onefold_server.domains.learning.scenarios.judge import look
-from onefold_server.domains.learning.sessions.rules import State
+from onefold_server.domains.learning.sessions.rules import SessionState
 from onefold_server.domains.learning.sessions.tables import sessions as sessions_table
 from onefold_server.installation import Installation
 
@@ -79,7 +79,9 @@ USAGE = Usage(provider="acme", model="small")
 
 def note(body: str, **how: Any) -> Given:
     """A note unless told otherwise."""
-    return Given(**{"kind": Kind.NOTE, "title": "Note", "language": "en", "body": body} | how)
+    return Given(
+        **{"kind": ContentKind.NOTE, "title": "Note", "language": "en", "body": body} | how
+    )
 
 
 async def count(onefold: Installation, table: Any) -> int:
@@ -205,10 +207,13 @@ async def test_l09_saving_again_changes_language_and_kind(
     content, student = onefold.learning.content, uuid4()
     await content.save(school.service, student, note("same"))
 
-    await content.save(school.service, student, note("same", language="de", kind=Kind.LINK))
+    await content.save(school.service, student, note("same", language="de", kind=ContentKind.LINK))
 
     assert (await content.contents(school.service, language="en")).rows == []
-    assert len((await content.contents(school.service, language="de", kind=Kind.LINK)).rows) == 1
+    assert (
+        len((await content.contents(school.service, language="de", kind=ContentKind.LINK)).rows)
+        == 1
+    )
 
 
 async def test_l10_search_takes_words_for_words(onefold: Installation, school: School) -> None:
@@ -293,7 +298,7 @@ async def test_l14_two_servers_see_one_session(database_url: str, clock: ManualC
 
         found = await one.learning.sessions.get(school.service, begun.id)
 
-        assert (found.metadata, found.state) == ({"a": 1, "b": 2}, State.COMPLETED)
+        assert (found.metadata, found.state) == ({"a": 1, "b": 2}, SessionState.COMPLETED)
 
 
 async def test_l15_a_deleted_session_is_not_found(onefold: Installation, school: School) -> None:
@@ -320,7 +325,7 @@ async def test_l16_abandoned_sessions_end(
     assert await onefold.learning.sessions.abandon_idle() == 1
 
     found = await onefold.learning.sessions.get(school.service, begun.id)
-    assert found.state is State.ABANDONED
+    assert found.state is SessionState.ABANDONED
 
 
 async def test_l17_concurrent_calls_share_no_transaction(
@@ -333,7 +338,7 @@ async def test_l17_concurrent_calls_share_no_transaction(
         *(onefold.learning.sessions.complete(school.service, s.id) for s in sessions)
     )
 
-    assert {s.state for s in done} == {State.COMPLETED}
+    assert {s.state for s in done} == {SessionState.COMPLETED}
 
 
 async def test_l18_what_is_returned_is_a_value(onefold: Installation, school: School) -> None:
@@ -432,13 +437,13 @@ def test_l24_a_lapse_begins_again_and_better_answers_wait_longer() -> None:
     """After a lapse it went on with 1, 2, 4, and HARD waited longer than GOOD; ours do not."""
     now, memory, intervals = datetime(2026, 1, 1, tzinfo=UTC), new_memory(Scheduler.SM2), []
     for answer in (3, 3, 3, 1, 3, 3):
-        next_ = plan(Scheduler.SM2, memory, Answer(answer), now=now)
+        next_ = plan(Scheduler.SM2, memory, ReviewAnswer(answer), now=now)
         memory, now = next_.memory, next_.due_at
         intervals.append(int(next_.strength_days))
 
     assert intervals == [1, 4, 10, 1, 1, 4]
     for repetition, interval, ease in product(range(5), (0, 1, 4, 30, 365), (1.3, 2.5, 3.0)):
-        waits = [sm2_interval(repetition, interval, ease, answer) for answer in Answer]
+        waits = [sm2_interval(repetition, interval, ease, answer) for answer in ReviewAnswer]
         assert all(a <= b for a, b in pairwise(waits))
 
 

@@ -35,7 +35,7 @@ from onefold.adapters.sinks.s3 import S3Sink
 from onefold.adapters.sql.schema import deadlines
 from onefold.core.published import PROFILES, fields_of, require
 from onefold.errors import Conflict, ConstraintViolated, IllegalTransition, InvalidInput
-from onefold.ports.sink import DestinationEffect, Kind, Outcome
+from onefold.ports.sink import DestinationEffect, OutcomeKind, SendOutcome
 from onefold.testing.clock import ManualClock
 from onefold_server.domains.trades.tables import attempts, deliveries, destinations, pseudonyms
 from onefold_server.installation import Installation, build, run_worker
@@ -64,7 +64,7 @@ def world(onefold: Installation, school: School) -> World:
     return World(onefold, school)
 
 
-async def ready(world: World, *script: Outcome, **how: Any) -> Scripted:
+async def ready(world: World, *script: SendOutcome, **how: Any) -> Scripted:
     """One destination, one consent, one closed trade."""
     there = await world.destination(sink=Scripted(list(script) or [OK]), **how)
     await world.subscribe()
@@ -182,7 +182,7 @@ async def _die() -> None:
 
 async def test_b6_giving_up_keeps_the_delivery(world: World) -> None:
     """It deleted what it gave up; ours keeps it dead, listed, and replayable."""
-    await ready(world, Outcome(Kind.PERMANENT, "http_400", 400), OK)
+    await ready(world, SendOutcome(OutcomeKind.PERMANENT, "http_400", 400), OK)
     await world.work_off(MINUTE * 5)
 
     (dead,) = await world.deliveries("dead")
@@ -216,7 +216,7 @@ async def test_b8_a_destination_that_is_away_holds(world: World) -> None:
 async def test_b9_a_refused_credential_is_not_tried_again(world: World) -> None:
     """401 was posted six times; ours once, and the destination is paused."""
     there = await ready(
-        world, Outcome(Kind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE)
+        world, SendOutcome(OutcomeKind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE)
     )
     await world.closed(entry_price="1.05")
     await world.work_off(MINUTE * 5)
@@ -234,7 +234,7 @@ async def test_b10_what_a_status_means() -> None:
         kinds = [(await one.send(parcel(), now=NOW)).kind for _ in range(3)]
         await one.aclose()
 
-    assert kinds == [Kind.DELIVERED, Kind.RETRY, Kind.PERMANENT]
+    assert kinds == [OutcomeKind.DELIVERED, OutcomeKind.RETRY, OutcomeKind.PERMANENT]
     assert len(there.got) == 3
 
 
@@ -416,7 +416,7 @@ async def test_d2_writers_at_once_keep_every_object() -> None:
         for one in sinks:
             await one.aclose()
 
-    assert {outcome.kind for outcome in outcomes} == {Kind.DELIVERED}
+    assert {outcome.kind for outcome in outcomes} == {OutcomeKind.DELIVERED}
     assert kept == 25
 
 

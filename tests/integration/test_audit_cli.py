@@ -31,7 +31,7 @@ from onefold.engine.delivery import HandlerTransaction
 from onefold.engine.failure_policy import Park
 from onefold.engine.relay import Relay
 from onefold.errors import InvalidInput, OnefoldError
-from onefold.ports.audit import Check, Weight
+from onefold.ports.audit import Check, Severity
 from onefold.ports.guard import ClaimKey
 from onefold.ports.ledger import DeadLetter
 from onefold.ports.transport import Partition
@@ -176,7 +176,7 @@ async def test_each_sickness_is_found_by_its_check(store: Store, name: str) -> N
 
     assert set(sick) == {name}
     assert sick[name].samples
-    assert (sick[name].weight is Weight.WAITING) is (name in WAITING)
+    assert (sick[name].weight is Severity.WAITING) is (name in WAITING)
 
 
 async def test_offsets_of_a_broker_elsewhere_are_looked_at(store: Store) -> None:
@@ -227,7 +227,7 @@ async def test_what_lies_with_people_is_told(store: Store) -> None:
     sick = await store.sick()
 
     assert set(sick) == {"dead_events", "dead_letters", "replays_late", "unprotected"}
-    assert {check.weight for check in sick.values()} == {Weight.WAITING}
+    assert {check.weight for check in sick.values()} == {Severity.WAITING}
 
 
 async def test_every_check_has_a_store_that_it_catches(store: Store) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.outbox import SqlOutbox
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
-from onefold.ports.outbox import Failure
+from onefold.ports.outbox import SendFailure
 from onefold_server.cli.main import app
 
 HOUR = timedelta(hours=1)
@@ -27,7 +27,7 @@ async def two_events_one_of_them_dead(url: str) -> None:
     outbox = SqlOutbox(uow)
     shipment = await outbox.lease("r", now=now, lease=HOUR, limit=9)
     assert shipment is not None
-    failed = [Failure(shipment.waiting[0].position, "refused", None)]
+    failed = [SendFailure(shipment.waiting[0].position, "refused", None)]
     await outbox.mark(shipment, sent=[], failed=failed, now=now)
     await uow.aclose()
 

@@ -26,7 +26,7 @@ from onefold.engine.delivery import HandlerTransaction
 from onefold.engine.failure_policy import Park
 from onefold.errors import StoreUnavailable
 from onefold.ports.meter import Measure
-from onefold.ports.sink import Kind, Outcome
+from onefold.ports.sink import OutcomeKind, SendOutcome
 from onefold.testing.clock import ManualClock
 from onefold.wiring.metrics import scraped
 from onefold_server.http.app import create_app
@@ -98,7 +98,7 @@ async def test_a_server_tells_of_its_deliveries(onefold: Installation) -> None:
         await at.destination(name)
         await at.subscribe(name)
     refusing = await at.service.destination(at.school.admin, "refusing")
-    at.sinks[str(refusing["id"])] = Scripted([Outcome(Kind.PERMANENT, "http_400", 400)])
+    at.sinks[str(refusing["id"])] = Scripted([SendOutcome(OutcomeKind.PERMANENT, "http_400", 400)])
     await at.closed()
     await at.service.pause(at.school.admin, "away")
     await at.work_off(timedelta(minutes=5))

@@ -16,7 +16,7 @@ from tests.twins.gallery import gallery
 from onefold.adapters.sinks.posting import classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel
+from onefold.ports.sink import DestinationEffect, OutcomeKind, Parcel, SendOutcome
 from onefold.testing.contracts.sinks import (
     SAID,
     Arrival,
@@ -70,8 +70,8 @@ class Sink:
         self._token = read(secrets, Secrets, "secrets").token
         self.box = box
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
-        if isinstance(held := self.gate(parcel), Outcome):
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
+        if isinstance(held := self.gate(parcel), SendOutcome):
             return held
         try:
             asked = parcel.remote_ref is not None
@@ -81,15 +81,15 @@ class Sink:
         except ConnectionResetError:
             return self.cut()
         except ConnectionRefusedError:
-            return Outcome(Kind.RETRY, "connect")
+            return SendOutcome(OutcomeKind.RETRY, "connect")
         return self.means(answer, now)
 
     def gate(self, parcel: Parcel) -> Any:
         found = opened(parcel)
-        if isinstance(found, Outcome):
+        if isinstance(found, SendOutcome):
             return found
         profile = found[0].schema.split(".")[1]
-        return None if profile in self.profiles else Outcome(Kind.HELD, "profile")
+        return None if profile in self.profiles else SendOutcome(OutcomeKind.HELD, "profile")
 
     async def post(self, parcel: Parcel) -> Answer:
         return await self.box.post(parcel.message_id, parcel.body)
@@ -97,15 +97,15 @@ class Sink:
     async def look(self, parcel: Parcel) -> Answer:
         return await self.box.look()
 
-    def timed_out(self) -> Outcome:
-        return Outcome(Kind.RETRY, "timeout")
+    def timed_out(self) -> SendOutcome:
+        return SendOutcome(OutcomeKind.RETRY, "timeout")
 
-    def cut(self) -> Outcome:
-        return Outcome(Kind.RETRY, "connection")
+    def cut(self) -> SendOutcome:
+        return SendOutcome(OutcomeKind.RETRY, "connection")
 
-    def means(self, answer: Answer, now: datetime) -> Outcome:
+    def means(self, answer: Answer, now: datetime) -> SendOutcome:
         if answer.status == 202:  # it has it, and is at it
-            return Outcome(Kind.WAITING, "under_way", 202, remote_ref="4711")
+            return SendOutcome(OutcomeKind.WAITING, "under_way", 202, remote_ref="4711")
         return classified(answer.status, answer.headers, now=now)
 
     async def aclose(self) -> None:
@@ -185,7 +185,7 @@ class GuessesTheModel(Sink):
 
     def gate(self, parcel: Parcel) -> Any:
         found = opened(parcel)
-        return found if isinstance(found, Outcome) else None
+        return found if isinstance(found, SendOutcome) else None
 
 
 class NewIdEachAttempt(Sink):
@@ -249,15 +249,15 @@ class WritesInTwo(Sink):
 class TimeoutIsDelivered(Sink):
     """It was sent, was it not?"""
 
-    def timed_out(self) -> Outcome:
-        return Outcome(Kind.DELIVERED, "sent")
+    def timed_out(self) -> SendOutcome:
+        return SendOutcome(OutcomeKind.DELIVERED, "sent")
 
 
 class NoTimeout(Sink):
     """Waits as long as the receiver likes."""
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
-        if isinstance(held := self.gate(parcel), Outcome):
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
+        if isinstance(held := self.gate(parcel), SendOutcome):
             return held
         try:
             return self.means(await self.post(parcel), now)
@@ -268,14 +268,14 @@ class NoTimeout(Sink):
 class LostAnswerIsFinal(Sink):
     """What is unknown is taken for failed."""
 
-    def cut(self) -> Outcome:
-        return Outcome(Kind.PERMANENT, "connection")
+    def cut(self) -> SendOutcome:
+        return SendOutcome(OutcomeKind.PERMANENT, "connection")
 
 
 class RaisesWhenNobodyIsThere(Sink):
     """An exception instead of an outcome."""
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         if self.box.playing is Trouble.AWAY:
             raise ConnectionRefusedError
         return await super().send(parcel, now=now)
@@ -286,10 +286,10 @@ class _Judges(Sink):
 
     status: ClassVar[int]
 
-    def wrong(self, right: Outcome) -> Outcome:
+    def wrong(self, right: SendOutcome) -> SendOutcome:
         raise NotImplementedError
 
-    def means(self, answer: Answer, now: datetime) -> Outcome:
+    def means(self, answer: Answer, now: datetime) -> SendOutcome:
         right = super().means(answer, now)
         return self.wrong(right) if answer.status == self.status else right
 
@@ -299,8 +299,8 @@ class BusyIsFinal(_Judges):
 
     status = 503
 
-    def wrong(self, right: Outcome) -> Outcome:
-        return replace(right, kind=Kind.PERMANENT)
+    def wrong(self, right: SendOutcome) -> SendOutcome:
+        return replace(right, kind=OutcomeKind.PERMANENT)
 
 
 class DeafToRetryAfter(_Judges):
@@ -308,7 +308,7 @@ class DeafToRetryAfter(_Judges):
 
     status = 429
 
-    def wrong(self, right: Outcome) -> Outcome:
+    def wrong(self, right: SendOutcome) -> SendOutcome:
         return replace(right, retry_after=timedelta(seconds=1))
 
 
@@ -317,8 +317,8 @@ class RefusalTriedAgain(_Judges):
 
     status = 400
 
-    def wrong(self, right: Outcome) -> Outcome:
-        return replace(right, kind=Kind.RETRY)
+    def wrong(self, right: SendOutcome) -> SendOutcome:
+        return replace(right, kind=OutcomeKind.RETRY)
 
 
 class HammersWithAWrongKey(_Judges):
@@ -326,7 +326,7 @@ class HammersWithAWrongKey(_Judges):
 
     status = 401
 
-    def wrong(self, right: Outcome) -> Outcome:
+    def wrong(self, right: SendOutcome) -> SendOutcome:
         return replace(right, toll=DestinationEffect.NONE)
 
 
@@ -335,30 +335,30 @@ class CallsTheDead(_Judges):
 
     status = 410
 
-    def wrong(self, right: Outcome) -> Outcome:
+    def wrong(self, right: SendOutcome) -> SendOutcome:
         return replace(right, toll=DestinationEffect.PAUSE)
 
 
 class _MisjudgesTheWait(Sink):
     """Takes a receiver that is at it for something else."""
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[OutcomeKind]
 
-    def means(self, answer: Answer, now: datetime) -> Outcome:
+    def means(self, answer: Answer, now: datetime) -> SendOutcome:
         right = super().means(answer, now)
-        return replace(right, kind=self.kind) if right.kind is Kind.WAITING else right
+        return replace(right, kind=self.kind) if right.kind is OutcomeKind.WAITING else right
 
 
 class AcceptedIsDelivered(_MisjudgesTheWait):
     """It was taken, was it not? What is rejected later is delivered for good."""
 
-    kind = Kind.DELIVERED
+    kind = OutcomeKind.DELIVERED
 
 
 class NotYetIsAFailure(_MisjudgesTheWait):
     """Each look costs a try and is held against the destination."""
 
-    kind = Kind.RETRY
+    kind = OutcomeKind.RETRY
 
 
 class SendsInsteadOfLooking(Sink):
@@ -372,7 +372,7 @@ class SendsInsteadOfLooking(Sink):
 class QuotesTheAnswer(Sink):
     """Tells why in the receiver's own words."""
 
-    def means(self, answer: Answer, now: datetime) -> Outcome:
+    def means(self, answer: Answer, now: datetime) -> SendOutcome:
         return replace(super().means(answer, now), reason=answer.text)
 
 
@@ -426,30 +426,30 @@ class TakesMany(Sink):
 
     most_at_once = 10
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
         return [await self.send(one, now=now) for one in parcels]
 
 
 class TellsOfThoseThatWentWell(TakesMany):
     """Fewer outcomes than parcels: which is whose?"""
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
         every = await super().send_many(parcels, now=now)
-        return [one for one in every if one.kind is not Kind.HELD]
+        return [one for one in every if one.kind is not OutcomeKind.HELD]
 
 
 class OneHoldsAll(TakesMany):
     """What is wrong with one is held against all."""
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
-        held = [found for one in parcels if isinstance(found := self.gate(one), Outcome)]
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
+        held = [found for one in parcels if isinstance(found := self.gate(one), SendOutcome)]
         return held[:1] * len(parcels) or await super().send_many(parcels, now=now)
 
 
 class SendsByTheId(TakesMany):
     """Sorted for its receiver, and so are the outcomes."""
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
         by_id = sorted(parcels, key=lambda one: one.message_id)
         return await super().send_many(by_id, now=now)
 
@@ -457,11 +457,11 @@ class SendsByTheId(TakesMany):
 class RaisesInTheMiddle(TakesMany):
     """The first has arrived, and then nobody is told of any."""
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
         outcomes = []
         for one in parcels:
             outcomes.append(await self.send(one, now=now))
-            if outcomes[-1].kind is Kind.RETRY:
+            if outcomes[-1].kind is OutcomeKind.RETRY:
                 raise ConnectionResetError
         return outcomes
 
@@ -469,7 +469,7 @@ class RaisesInTheMiddle(TakesMany):
 class ManyAreWrittenInTwo(TakesMany):
     """Whole alone; of many, half of each is there first."""
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
         halves = [Arrival(one.message_id, one.body[:50]) for one in parcels]
         whole = self.box.playing is None and not any(self.gate(one) for one in parcels)
         if whole:

@@ -17,7 +17,7 @@ from onefold.ports.transport import (
     Transport,
     TransportFeatures,
 )
-from onefold.testing.contracts.transport import Broker, TransportContract
+from onefold.testing.contracts.transport import BrokerUnderTest, TransportContract
 
 
 class Honest:
@@ -158,7 +158,7 @@ class OnTwin(TransportContract):
         self._twin = twin
 
     @asynccontextmanager
-    async def broker(self) -> AsyncIterator[Broker]:
+    async def broker(self) -> AsyncIterator[BrokerUnderTest]:
         yield TwinBroker(self._twin)
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from onefold.core.claim import NEXT, Fact, State
+from onefold.core.claim import NEXT, ClaimFact, ClaimState
 from onefold.ports.guard import Busy, Claim, ClaimKey, Confirmation, Done, Lease, Verdict
 
 Written = Literal["leased", "released", "completed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class ClaimRecord:
     """
     What is written down of one claim; there is none before the first claim.
 
@@ -44,27 +44,27 @@ class Record:
     forget_at: datetime | None = None
     result: bytes | None = None
 
-    def stands(self, now: datetime) -> State:
+    def stands(self, now: datetime) -> ClaimState:
         """Where the claim stands at *now*, in the words of the state table."""
         if self.completed_at is not None:
-            return State.COMPLETED
+            return ClaimState.COMPLETED
         if self.state == "released":
-            return State.ABSENT
-        return State.EXPIRED if self.until <= now else State.LEASED
+            return ClaimState.ABSENT
+        return ClaimState.EXPIRED if self.until <= now else ClaimState.LEASED
 
 
 def claimed(
-    record: Record | None,
+    record: ClaimRecord | None,
     claim: Claim,
     *,
     owner: str,
     now: datetime,
     until: datetime,
     next_fence: Callable[[], int],
-) -> tuple[Record | None, Verdict]:
+) -> tuple[ClaimRecord | None, Verdict]:
     """The record to write, None for no change, and what the claimant is told."""
-    if record is None or (record.stands(now), Fact.CLAIMED) in NEXT:
-        new = Record(
+    if record is None or (record.stands(now), ClaimFact.CLAIMED) in NEXT:
+        new = ClaimRecord(
             state="leased",
             fence=next_fence(),
             owner=owner,
@@ -76,7 +76,7 @@ def claimed(
     return None, told(claim, record, owner=owner)
 
 
-def told(claim: Claim, record: Record, *, owner: str) -> Verdict:
+def told(claim: Claim, record: ClaimRecord, *, owner: str) -> Verdict:
     """What a claimant is told of a record that it cannot take."""
     if record.completed_at is not None:
         same = record.fingerprint == claim.fingerprint
@@ -91,7 +91,7 @@ def told(claim: Claim, record: Record, *, owner: str) -> Verdict:
     return Busy(key=claim.key, until=record.until)
 
 
-def lease_of(key: ClaimKey, record: Record) -> Lease:
+def lease_of(key: ClaimKey, record: ClaimRecord) -> Lease:
     """The lease that *record* tells of."""
     return Lease(
         key=key,
@@ -103,20 +103,20 @@ def lease_of(key: ClaimKey, record: Record) -> Lease:
 
 
 def renewed(
-    record: Record | None, lease: Lease, *, now: datetime, until: datetime
-) -> Record | None:
+    record: ClaimRecord | None, lease: Lease, *, now: datetime, until: datetime
+) -> ClaimRecord | None:
     """The record with a later end; None when the lease was lost."""
-    if not _may(record, lease, now, Fact.RENEWED):
+    if not _may(record, lease, now, ClaimFact.RENEWED):
         return None
     assert record is not None  # noqa: S101 (`_may` has seen it)
     return replace(record, until=until)
 
 
 def confirmed(
-    record: Record | None, confirmation: Confirmation, *, now: datetime, forget_at: datetime
-) -> tuple[Record | None, bool]:
+    record: ClaimRecord | None, confirmation: Confirmation, *, now: datetime, forget_at: datetime
+) -> tuple[ClaimRecord | None, bool]:
     """The record to write, None for no change, and whether it is completed by this lease."""
-    if not _may(record, confirmation.lease, now, Fact.CONFIRMED):
+    if not _may(record, confirmation.lease, now, ClaimFact.CONFIRMED):
         by_this = record is not None and record.fence == confirmation.lease.fence
         return None, by_this and record is not None and record.state == "completed"
     assert record is not None  # noqa: S101 (`_may` has seen it)
@@ -130,16 +130,18 @@ def confirmed(
     return new, True
 
 
-def released(record: Record | None, lease: Lease, *, now: datetime) -> tuple[Record | None, bool]:
+def released(
+    record: ClaimRecord | None, lease: Lease, *, now: datetime
+) -> tuple[ClaimRecord | None, bool]:
     """The record to write, None for no change, and whether the lease is given back."""
-    if not _may(record, lease, now, Fact.RELEASED):
+    if not _may(record, lease, now, ClaimFact.RELEASED):
         again = record is not None and record.fence == lease.fence
         return None, again and record is not None and record.state == "released"
     assert record is not None  # noqa: S101 (`_may` has seen it)
     return replace(record, state="released"), True
 
 
-def _may(record: Record | None, lease: Lease, now: datetime, fact: Fact) -> bool:
+def _may(record: ClaimRecord | None, lease: Lease, now: datetime, fact: ClaimFact) -> bool:
     """Whether the holder of *lease* may do that: its fence is the claim's, the state allows."""
     if record is None or record.fence != lease.fence:
         return False

@@ -41,7 +41,7 @@ class Beat:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class PartitionLease:
     """A partition was taken: under that fence, to be read behind that token."""
 
     fence: int
@@ -49,7 +49,7 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class SettledPrefix:
     """What is dealt with in one partition: each token, and the unbroken prefix's end."""
 
     fence: int
@@ -68,18 +68,18 @@ class LeaseStore(Protocol):
 
     async def take(
         self, topic: str, member: str, numbers: Collection[int], *, lease_s: float
-    ) -> Mapping[int, Share]:
+    ) -> Mapping[int, PartitionLease]:
         """Take those leases that are free; the others are missing from the answer."""
         ...
 
     async def read(
-        self, topic: str, member: str, shares: Mapping[int, Share], *, most: int
+        self, topic: str, member: str, shares: Mapping[int, PartitionLease], *, most: int
     ) -> Mapping[int, Sequence[Message] | None]:
         """The next messages of each, in order; None for one that was lost."""
         ...
 
     async def settle(
-        self, topic: str, member: str, settled: Mapping[int, Settled]
+        self, topic: str, member: str, settled: Mapping[int, SettledPrefix]
     ) -> Collection[int]:
         """Make it durable; which partitions were lost, and nothing was settled there."""
         ...
@@ -93,7 +93,7 @@ class LeaseStore(Protocol):
 
 @dataclass(kw_only=True)
 class _Hold:
-    share: Share
+    share: PartitionLease
     until: float  # by our own clock: no answer of the store's may prolong it unseen
     prefix: DonePrefix = field(default_factory=DonePrefix)
     done_to: int | None = None
@@ -319,7 +319,9 @@ class LeasedSubscription:
                     return received
         return []
 
-    async def _read_topic(self, topic: str, shares: dict[int, Share], most: int) -> list[Message]:
+    async def _read_topic(
+        self, topic: str, shares: dict[int, PartitionLease], most: int
+    ) -> list[Message]:
         # A cancelled call may have been answered: the cursor did not move, so the next call
         # gets the same.
         ordered = dict(sorted(shares.items(), key=lambda s: (s[0] + self._turn) % len(shares)))
@@ -335,11 +337,11 @@ class LeasedSubscription:
                 continue  # lost, or read by another call, while this one was on its way
             for message in messages:
                 hold.prefix.received(message.position)
-            hold.share = Share(fence=hold.share.fence, after=messages[-1].token)
+            hold.share = PartitionLease(fence=hold.share.fence, after=messages[-1].token)
             received += messages
         return received
 
-    def _done(self, messages: Sequence[Message]) -> dict[int, Settled]:
+    def _done(self, messages: Sequence[Message]) -> dict[int, SettledPrefix]:
         tokens: dict[int, list[str]] = defaultdict(list)
         for message in messages:
             if self._holds_still(message):
@@ -349,7 +351,7 @@ class LeasedSubscription:
         for number, of_partition in tokens.items():
             hold = self._holds[Partition(messages[0].partition.topic, number)]
             hold.done_to = hold.prefix.committable() or hold.done_to
-            settled[number] = Settled(
+            settled[number] = SettledPrefix(
                 fence=hold.share.fence, tokens=of_partition, done_to=hold.done_to
             )
         return settled

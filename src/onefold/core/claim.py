@@ -22,7 +22,7 @@ from types import MappingProxyType
 from onefold.errors import IllegalTransition
 
 
-class State(Enum):
+class ClaimState(Enum):
     """Where a claim stands."""
 
     ABSENT = auto()
@@ -31,7 +31,7 @@ class State(Enum):
     COMPLETED = auto()
 
 
-class Fact(Enum):
+class ClaimFact(Enum):
     """What happened to a claim."""
 
     CLAIMED = auto()
@@ -45,23 +45,23 @@ class Fact(Enum):
 # The one place that says what may follow what; docs/explain/states.md is drawn from it.
 # The holder of an EXPIRED lease that nobody took yet still has the highest fence, so it may
 # go on: no other worker has begun.
-NEXT: Mapping[tuple[State, Fact], State] = MappingProxyType(
+NEXT: Mapping[tuple[ClaimState, ClaimFact], ClaimState] = MappingProxyType(
     {
-        (State.ABSENT, Fact.CLAIMED): State.LEASED,
-        (State.LEASED, Fact.RENEWED): State.LEASED,
-        (State.LEASED, Fact.CONFIRMED): State.COMPLETED,
-        (State.LEASED, Fact.RELEASED): State.ABSENT,
-        (State.LEASED, Fact.LEASE_ENDED): State.EXPIRED,
-        (State.EXPIRED, Fact.CLAIMED): State.LEASED,
-        (State.EXPIRED, Fact.RENEWED): State.LEASED,
-        (State.EXPIRED, Fact.CONFIRMED): State.COMPLETED,
-        (State.EXPIRED, Fact.RELEASED): State.ABSENT,
-        (State.COMPLETED, Fact.FORGOTTEN): State.ABSENT,
+        (ClaimState.ABSENT, ClaimFact.CLAIMED): ClaimState.LEASED,
+        (ClaimState.LEASED, ClaimFact.RENEWED): ClaimState.LEASED,
+        (ClaimState.LEASED, ClaimFact.CONFIRMED): ClaimState.COMPLETED,
+        (ClaimState.LEASED, ClaimFact.RELEASED): ClaimState.ABSENT,
+        (ClaimState.LEASED, ClaimFact.LEASE_ENDED): ClaimState.EXPIRED,
+        (ClaimState.EXPIRED, ClaimFact.CLAIMED): ClaimState.LEASED,
+        (ClaimState.EXPIRED, ClaimFact.RENEWED): ClaimState.LEASED,
+        (ClaimState.EXPIRED, ClaimFact.CONFIRMED): ClaimState.COMPLETED,
+        (ClaimState.EXPIRED, ClaimFact.RELEASED): ClaimState.ABSENT,
+        (ClaimState.COMPLETED, ClaimFact.FORGOTTEN): ClaimState.ABSENT,
     }
 )
 
 
-def advance(state: State, fact: Fact) -> State:
+def advance(state: ClaimState, fact: ClaimFact) -> ClaimState:
     """
     The state after *fact*.
 

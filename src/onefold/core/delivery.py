@@ -21,7 +21,7 @@ from typing import Final
 from onefold.errors import IllegalTransition
 
 
-class State(StrEnum):
+class DeliveryState(StrEnum):
     """Where a delivery stands, as it is stored."""
 
     PENDING = "pending"
@@ -32,7 +32,7 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Fact(Enum):
+class DeliveryFact(Enum):
     """What happened to a delivery."""
 
     CLAIMED = auto()
@@ -47,28 +47,28 @@ class Fact(Enum):
 
 # The one place that says what may follow what; docs/explain/states.md is drawn from it.
 # CLAIMED from LEASED is the reclaim of an expired lease, under a higher fence.
-NEXT: Mapping[tuple[State, Fact], State] = MappingProxyType(
+NEXT: Mapping[tuple[DeliveryState, DeliveryFact], DeliveryState] = MappingProxyType(
     {
-        (State.PENDING, Fact.CLAIMED): State.LEASED,
-        (State.PENDING, Fact.GAVE_UP): State.DEAD,
-        (State.PENDING, Fact.STOPPED): State.HELD,
-        (State.PENDING, Fact.RELEASED): State.PENDING,
-        (State.PENDING, Fact.CANCELLED): State.CANCELLED,
-        (State.LEASED, Fact.CLAIMED): State.LEASED,
-        (State.LEASED, Fact.RECEIVED): State.DELIVERED,
-        (State.LEASED, Fact.FAILED): State.PENDING,
-        (State.LEASED, Fact.GAVE_UP): State.DEAD,
-        (State.LEASED, Fact.STOPPED): State.HELD,
-        (State.HELD, Fact.RELEASED): State.PENDING,
-        (State.HELD, Fact.GAVE_UP): State.DEAD,
-        (State.HELD, Fact.CANCELLED): State.CANCELLED,
-        (State.DEAD, Fact.REPLAYED): State.PENDING,
-        (State.DEAD, Fact.CANCELLED): State.CANCELLED,
+        (DeliveryState.PENDING, DeliveryFact.CLAIMED): DeliveryState.LEASED,
+        (DeliveryState.PENDING, DeliveryFact.GAVE_UP): DeliveryState.DEAD,
+        (DeliveryState.PENDING, DeliveryFact.STOPPED): DeliveryState.HELD,
+        (DeliveryState.PENDING, DeliveryFact.RELEASED): DeliveryState.PENDING,
+        (DeliveryState.PENDING, DeliveryFact.CANCELLED): DeliveryState.CANCELLED,
+        (DeliveryState.LEASED, DeliveryFact.CLAIMED): DeliveryState.LEASED,
+        (DeliveryState.LEASED, DeliveryFact.RECEIVED): DeliveryState.DELIVERED,
+        (DeliveryState.LEASED, DeliveryFact.FAILED): DeliveryState.PENDING,
+        (DeliveryState.LEASED, DeliveryFact.GAVE_UP): DeliveryState.DEAD,
+        (DeliveryState.LEASED, DeliveryFact.STOPPED): DeliveryState.HELD,
+        (DeliveryState.HELD, DeliveryFact.RELEASED): DeliveryState.PENDING,
+        (DeliveryState.HELD, DeliveryFact.GAVE_UP): DeliveryState.DEAD,
+        (DeliveryState.HELD, DeliveryFact.CANCELLED): DeliveryState.CANCELLED,
+        (DeliveryState.DEAD, DeliveryFact.REPLAYED): DeliveryState.PENDING,
+        (DeliveryState.DEAD, DeliveryFact.CANCELLED): DeliveryState.CANCELLED,
     }
 )
 
 
-def advance(state: State, fact: Fact) -> State:
+def advance(state: DeliveryState, fact: DeliveryFact) -> DeliveryState:
     """
     The state after *fact*.
 
@@ -91,7 +91,7 @@ _SLOW_S: Final = tuple(hours * 3600 for hours in (2, 5, 10, 14, 20, 24))
 
 
 @dataclass(frozen=True)
-class Schedule:
+class RetrySchedule:
     """After which failed attempt a delivery waits how long at the most; then it is dead."""
 
     bounds_s: tuple[int, ...]
@@ -110,8 +110,8 @@ class Schedule:
         return timedelta(seconds=self.bounds_s[attempts - 1] * jitter)
 
 
-SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
-    {"standard": Schedule(_FAST_S + _SLOW_S), "compat": Schedule(_FAST_S)}
+SCHEDULES: Mapping[str, RetrySchedule] = MappingProxyType(
+    {"standard": RetrySchedule(_FAST_S + _SLOW_S), "compat": RetrySchedule(_FAST_S)}
 )
 
 

@@ -42,7 +42,7 @@ from onefold.errors import (
     StoreContended,
     StoreUnavailable,
 )
-from onefold.ports.ledger import Begun, DeadLetter, Ledger, Span, letter_message
+from onefold.ports.ledger import Begun, DeadLetter, Ledger, PositionSpan, letter_message
 from onefold.ports.transport import Message, Partition, Subscription
 from onefold.ports.unit_of_work import Claimed, Transaction, UnitOfWork
 from onefold.ports.watermarks import Watermarks
@@ -194,7 +194,7 @@ class Consumer:
     async def _note(self, fresh: Sequence[Delivery]) -> Collection[Begun]:
         """Note what is about to be handled; what was begun of it before, and did not end."""
         spans = [
-            Span(partition, min(positions), max(positions))
+            PositionSpan(partition, min(positions), max(positions))
             for partition, positions in _positions(d.message for d in fresh).items()
         ]
         if not spans:

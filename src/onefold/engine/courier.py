@@ -21,8 +21,15 @@ from onefold.core.fields import text_flaw
 from onefold.engine.group_commit import GroupCommit
 from onefold.errors import OnefoldError
 from onefold.ports.deadlines import Deadline, Deadlines
-from onefold.ports.delivery_book import DeliveryBook, Route, Sending, Verdict
-from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel, Sink, most_at_once
+from onefold.ports.delivery_book import DeliveryBook, DeliveryResult, Route, Sending
+from onefold.ports.sink import (
+    DestinationEffect,
+    OutcomeKind,
+    Parcel,
+    SendOutcome,
+    Sink,
+    most_at_once,
+)
 
 log = logging.getLogger("onefold.courier")
 
@@ -33,7 +40,7 @@ POLL_S = 0.5  # what others arm is seen after this at the latest
 
 _CODE = re.compile(r"[a-z0-9_]{1,40}")
 MakeSink = Callable[[Route], Sink]
-Ended = tuple[Sending, Outcome, datetime, Deadline]  # an attempt, and when it began
+Ended = tuple[Sending, SendOutcome, datetime, Deadline]  # an attempt, and when it began
 
 
 class Courier:
@@ -247,7 +254,7 @@ class Courier:
         await self._follow([(claimed[verdict.key], verdict) for verdict in verdicts])
         return [None] * len(orders)
 
-    async def _follow(self, verdicts: Sequence[tuple[Deadline, Verdict]]) -> None:
+    async def _follow(self, verdicts: Sequence[tuple[Deadline, DeliveryResult]]) -> None:
         """
         Bring the deadlines in line with what was recorded.
 
@@ -275,7 +282,7 @@ def _parted(sendings: Sequence[Sending], most: int) -> Iterator[Sequence[Sending
     yield from ([one] for one in alone)
 
 
-async def sent_once(sink: Sink, parcel: Parcel, *, now: datetime) -> Outcome:
+async def sent_once(sink: Sink, parcel: Parcel, *, now: datetime) -> SendOutcome:
     """
     What one attempt comes to, outside of any delivery; *sink* was made for it, and is closed.
 
@@ -290,17 +297,17 @@ async def sent_once(sink: Sink, parcel: Parcel, *, now: datetime) -> Outcome:
 
 async def _sent(
     sink: Sink, sendings: Sequence[Sending], now: datetime, until: datetime
-) -> Sequence[Outcome]:
+) -> Sequence[SendOutcome]:
     """What became of each, by *until* at the latest."""
     left_s = (until - now).total_seconds()
     if left_s <= 0:  # opening it took so long that it could outlive its lease: nothing is sent
-        return [Outcome(Kind.RETRY, "late")] * len(sendings)
+        return [SendOutcome(OutcomeKind.RETRY, "late")] * len(sendings)
     return await _answered(sink, [one.parcel for one in sendings], now, left_s)
 
 
 async def _answered(
     sink: Sink, parcels: Sequence[Parcel], now: datetime, left_s: float
-) -> Sequence[Outcome]:
+) -> Sequence[SendOutcome]:
     """What *sink* makes of *parcels* in that time; a bug of a sink is an outcome too."""
     why = "sink_error"
     try:
@@ -318,7 +325,7 @@ async def _answered(
     except Exception as error:  # a bug of a sink costs an attempt, and nothing else
         # Its text is not told: it may hold a URL with its secret, or what was sent.
         log.error("a sink failed with %s", type(error).__name__)  # noqa: TRY400
-    return [Outcome(Kind.RETRY, why)] * len(parcels)
+    return [SendOutcome(OutcomeKind.RETRY, why)] * len(parcels)
 
 
 async def _close(sink: Sink) -> None:
@@ -330,20 +337,20 @@ async def _close(sink: Sink) -> None:
 
 def _can_be_recorded(said: Any) -> bool:
     """
-    Whether a sink has said what `Outcome` says: any store takes it then.
+    Whether a sink has said what `SendOutcome` says: any store takes it then.
 
     One that it refused would fail the round of every other destination that ends meanwhile.
     """
-    kinds = (("kind", Kind), ("toll", DestinationEffect), ("retry_after", timedelta | None))
+    kinds = (("kind", OutcomeKind), ("toll", DestinationEffect), ("retry_after", timedelta | None))
     return (
-        isinstance(said, Outcome)
+        isinstance(said, SendOutcome)
         and all(isinstance(getattr(said, name), kind) for name, kind in kinds)
         and all(_is_text(text) for text in (said.reason, said.remote_ref or ""))
         and _is_status(said.status)
     )
 
 
-def _coded(outcome: Outcome) -> Outcome:
+def _coded(outcome: SendOutcome) -> SendOutcome:
     """*outcome*, its reason a code: it ends in logs and labels, where no other text belongs."""
     if _CODE.fullmatch(outcome.reason):
         return outcome

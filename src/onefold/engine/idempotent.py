@@ -161,7 +161,7 @@ def wrong_name(name: object) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Environment:
+class GuardEnvironment:
     """
     What is asked of the world outside, and replaced in tests.
 
@@ -353,7 +353,7 @@ def idempotent_consumer(
     terms.check()
     if on_guard_down == "process" and unprotected is None:
         raise InvalidSetting("unprotected", "say where unprotected events are written down")
-    env = Environment(
+    env = GuardEnvironment(
         clock=clock or SystemClock(), sleep=sleep, jitter=jitter, token=token, watchdog=watchdog
     )
     consumer = _Consumer(guard, terms, env, unprotected)
@@ -376,7 +376,7 @@ class _Consumer:
     """What one decorated handler has in common among its messages."""
 
     def __init__(
-        self, guard: Guard, terms: Terms, env: Environment, unprotected: UnprotectedLog | None
+        self, guard: Guard, terms: Terms, env: GuardEnvironment, unprotected: UnprotectedLog | None
     ) -> None:
         self._guard, self._terms, self._env = guard, terms, env
         self._unprotected = unprotected

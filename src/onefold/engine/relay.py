@@ -17,7 +17,7 @@ from onefold.core.envelope import Event
 from onefold.core.trace_context import trace_of
 from onefold.core.wire import encode_binary, encode_native, encode_structured
 from onefold.engine.delivery import Environment
-from onefold.ports.outbox import Failure, Outbox, Shipment, Waiting
+from onefold.ports.outbox import Outbox, SendFailure, Shipment, Waiting
 from onefold.ports.transport import Outgoing, Transport
 
 log = logging.getLogger("onefold.relay")
@@ -133,11 +133,13 @@ class Relay:
         self.topics.update(message.topic for message in outgoing)
         return await self._transport.publish(outgoing)
 
-    def _failure(self, waiting: Waiting, error: BaseException) -> Failure:
+    def _failure(self, waiting: Waiting, error: BaseException) -> SendFailure:
         now = self._env.clock.now()
         if now - waiting.published_at >= self._max_age:
             log.error("event %s is dead: %s", waiting.event.id, error)
-            return Failure(waiting.position, str(error), None)
+            return SendFailure(waiting.position, str(error), None)
         delay_s = self._backoff.delay_s(waiting.attempts + 1, self._env.jitter())
         # At least a millisecond: a next attempt that is due at once would spin.
-        return Failure(waiting.position, str(error), now + timedelta(seconds=max(delay_s, 0.001)))
+        return SendFailure(
+            waiting.position, str(error), now + timedelta(seconds=max(delay_s, 0.001))
+        )

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from onefold.core.clock import Clock
 from onefold.engine.consumer import ConsumerSpec
 from onefold.errors import OnefoldError
-from onefold.ports.retention import BrokerRetention, Kind, Retention
+from onefold.ports.retention import BrokerRetention, Retention, RetentionKind
 from onefold.ports.unit_of_work import KEEP
 
 log = logging.getLogger("onefold.housekeeping")
@@ -100,17 +100,17 @@ class RetentionLoop:
     def _chores(self) -> Mapping[str, Chore]:
         keeps = self._keeps
         ages = {
-            Kind.SENT: keeps.sent,
-            Kind.FORGOTTEN: timedelta(0),
-            Kind.CLAIMS: keeps.claims,
-            Kind.LETTERS: keeps.letters,
-            Kind.STARTS: keeps.starts,
-            Kind.UNPROTECTED: keeps.claims,
+            RetentionKind.SENT: keeps.sent,
+            RetentionKind.FORGOTTEN: timedelta(0),
+            RetentionKind.CLAIMS: keeps.claims,
+            RetentionKind.LETTERS: keeps.letters,
+            RetentionKind.STARTS: keeps.starts,
+            RetentionKind.UNPROTECTED: keeps.claims,
         }
         chores = {kind.name.lower(): self._remover(kind, age) for kind, age in ages.items()}
         return {"inbox": self._forget, "messages": self._trim, **chores}
 
-    def _remover(self, kind: Kind, age: timedelta) -> Chore:
+    def _remover(self, kind: RetentionKind, age: timedelta) -> Chore:
         async def remove(now: datetime) -> int:
             return await self._storeroom.remove(kind, before=now - age, limit=self._keeps.batch)
 

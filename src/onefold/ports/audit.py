@@ -9,7 +9,7 @@ from typing import Protocol
 from onefold.ports.transport import Partition
 
 
-class Weight(Enum):
+class Severity(Enum):
     """What a finding means."""
 
     BROKEN = "broken"  # a promise does not hold: wake someone
@@ -32,7 +32,7 @@ class Check:
 
     name: str
     promise: str
-    weight: Weight
+    weight: Severity
     found: int = 0
     samples: Sequence[str] = ()
     unknown: str = ""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class OutboxStatus:
     """
     The outbox as a whole, counted and not sampled.
 
@@ -42,7 +42,7 @@ class DeadEvent:
 class Backlog(Protocol):
     """What a person sees of the outbox, and may do about it."""
 
-    async def standing(self) -> Standing:
+    async def standing(self) -> OutboxStatus:
         """Count all that is not sent. One round trip."""
         ...
 

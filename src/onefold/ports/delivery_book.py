@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from onefold.ports.sink import Outcome, Parcel
+from onefold.ports.sink import Parcel, SendOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Sending(Struct, frozen=True, kw_only=True, gc=False):
     parcel: Parcel
 
 
-class Verdict(Struct, frozen=True, kw_only=True, gc=False):
+class DeliveryResult(Struct, frozen=True, kw_only=True, gc=False):
     """
     What became of one delivery, and when somebody should look at it again.
 
@@ -72,7 +72,7 @@ class DeliveryBook(Protocol):
 
     async def open(
         self, route: Route, keys: Sequence[str], *, now: datetime, lease: timedelta
-    ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+    ) -> tuple[Sequence[Sending], Sequence[DeliveryResult]]:
         """
         Begin an attempt of each delivery of *keys* that may leave, and say why others may not.
 
@@ -81,7 +81,7 @@ class DeliveryBook(Protocol):
         ...
 
     async def settle(
-        self, results: Sequence[tuple[Sending, Outcome, datetime]], *, now: datetime
-    ) -> Sequence[Verdict]:
+        self, results: Sequence[tuple[Sending, SendOutcome, datetime]], *, now: datetime
+    ) -> Sequence[DeliveryResult]:
         """Record how attempts ended and when; those whose fence is lost change nothing."""
         ...

@@ -9,14 +9,14 @@ from onefold.ports.transport import Message, Partition
 from onefold.ports.unit_of_work import Transaction
 
 
-class Span(NamedTuple):
+class PositionSpan(NamedTuple):
     """An unbroken run of positions of one partition, both ends included."""
 
     partition: Partition
     first: int
     last: int
 
-    def overlaps(self, other: "Span") -> bool:
+    def overlaps(self, other: "PositionSpan") -> bool:
         """Whether a message is in both."""
         here = self.partition == other.partition
         return here and self.first <= other.last and other.first <= self.last
@@ -25,7 +25,7 @@ class Span(NamedTuple):
 class Begun(NamedTuple):
     """A span that was begun before, and the token of the call that noted it."""
 
-    span: Span
+    span: PositionSpan
     token: str
 
 
@@ -72,7 +72,7 @@ class Ledger(Protocol):
     """
 
     async def begin(
-        self, consumer: str, spans: Collection[Span], *, token: str, now: datetime
+        self, consumer: str, spans: Collection[PositionSpan], *, token: str, now: datetime
     ) -> Collection[Begun]:
         """
         Note that these spans are about to be handled; one write, whatever their number.

@@ -31,7 +31,7 @@ class Shipment:
     waiting: Sequence[Waiting]
 
 
-class Failure(NamedTuple):
+class SendFailure(NamedTuple):
     """An event that could not be sent, and when to try again; never again if None."""
 
     position: int
@@ -74,7 +74,7 @@ class Outbox(Protocol):
         shipment: Shipment,
         *,
         sent: Collection[int],
-        failed: Collection[Failure],
+        failed: Collection[SendFailure],
         now: datetime,
     ) -> bool:
         """

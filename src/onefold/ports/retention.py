@@ -8,7 +8,7 @@ from typing import Protocol
 from onefold.ports.transport import Partition
 
 
-class Kind(Enum):
+class RetentionKind(Enum):
     """What is kept besides the records of an inbox."""
 
     SENT = "sent events of the outbox"
@@ -47,7 +47,7 @@ class Retention(Protocol):
         """
         ...
 
-    async def remove(self, kind: Kind, *, before: datetime, limit: int) -> int:
+    async def remove(self, kind: RetentionKind, *, before: datetime, limit: int) -> int:
         """Remove at most *limit* of *kind* that ended before then; how many."""
         ...
 

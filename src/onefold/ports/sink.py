@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 
-class Kind(StrEnum):
+class OutcomeKind(StrEnum):
     """What an attempt came to."""
 
     DELIVERED = "delivered"
@@ -29,7 +29,7 @@ class DestinationEffect(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SendOutcome:
     """
     How one attempt ended.
 
@@ -44,7 +44,7 @@ class Outcome:
         toll: What follows for the destination.
     """
 
-    kind: Kind
+    kind: OutcomeKind
     reason: str
     status: int | None = None
     retry_after: timedelta | None = None
@@ -79,7 +79,7 @@ class Sink(Protocol):
     `send` must bear the same parcel again: a courier may die after the receiver has it.
     """
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         """
         Deliver *parcel*, unless it is no payload of `core.published`.
 
@@ -103,7 +103,7 @@ class SinkOfMany(Sink, Protocol):
 
     most_at_once: int
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
         """
         Deliver each of *parcels*: as many outcomes, in their order, as if each came alone.
 

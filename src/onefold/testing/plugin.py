@@ -56,7 +56,7 @@ class _Explorer:
         self._replay["replay_line"] = line
 
 
-class Crash(_Explorer):
+class CrashFixture(_Explorer):
     """The fixture `crash`: dies everywhere, and fails with a report."""
 
     async def __call__(
@@ -72,7 +72,7 @@ class Crash(_Explorer):
         return found
 
 
-class Schedule(_Explorer):
+class ScheduleFixture(_Explorer):
     """The fixture `schedule`: runs many schedules, and fails with a report."""
 
     def __call__(self, scenario: "Run", **how: Any) -> "Schedules":
@@ -89,15 +89,15 @@ class Schedule(_Explorer):
 
 
 @pytest.fixture
-def crash(request: pytest.FixtureRequest) -> Crash:
+def crash(request: pytest.FixtureRequest) -> CrashFixture:
     """Explores the deaths of a scenario: `await crash(make)`."""
-    return Crash(request)
+    return CrashFixture(request)
 
 
 @pytest.fixture
-def schedule(request: pytest.FixtureRequest) -> Schedule:
+def schedule(request: pytest.FixtureRequest) -> ScheduleFixture:
     """Explores the schedules of a scenario: `schedule(scenario)`."""
-    return Schedule(request)
+    return ScheduleFixture(request)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
-__all__ = ["Worker", "crash_point", "worker"]
+__all__ = ["WorkerProcess", "crash_point", "worker"]
 
 _DIE, _STOP = "ONEFOLD_DIE_AT", "ONEFOLD_STOP_AT"
 
@@ -29,7 +29,7 @@ def crash_point(name: str) -> None:
                 os.kill(os.getpid(), number)
 
 
-class Worker:
+class WorkerProcess:
     """
     A process of *command* that speaks line by line.
 
@@ -106,9 +106,11 @@ def _is_stopped(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def worker(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Worker]:
-    """A `Worker` that is killed at the end of the block, whatever it does then."""
-    made = Worker(*command, env=env)
+async def worker(
+    *command: str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[WorkerProcess]:
+    """A `WorkerProcess` that is killed at the end of the block, whatever it does then."""
+    made = WorkerProcess(*command, env=env)
     try:
         yield made
     finally:

@@ -32,7 +32,7 @@ from onefold.engine.relay import Relay
 from onefold.engine.retention import Keeps, RetentionLoop, short_keeps
 from onefold.errors import StoreUnavailable
 from onefold.ports.guard import Claim, ClaimKey, Confirmation
-from onefold.ports.retention import Kind, Retention
+from onefold.ports.retention import Retention, RetentionKind
 from onefold.ports.transport import Outgoing, Partition
 from onefold.ports.unit_of_work import InboxClaim
 from onefold.ports.unprotected import Unprotected
@@ -421,6 +421,6 @@ async def test_nothing_is_removed_by_a_kind_that_has_nothing(house: House) -> No
     """Every kind may be asked of an empty database."""
     now = house.clock.now()
 
-    assert [await house.storeroom.remove(kind, before=now, limit=5) for kind in Kind] == [0] * len(
-        Kind
-    )
+    assert [await house.storeroom.remove(kind, before=now, limit=5) for kind in RetentionKind] == [
+        0
+    ] * len(RetentionKind)

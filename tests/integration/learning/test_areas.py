@@ -39,7 +39,7 @@ from onefold.testing.clock import ManualClock
 from onefold_server.domains.learning.budgets.rules import Enforcement
 from onefold_server.domains.learning.budgets.service import Usage
 from onefold_server.domains.learning.calendar import Period
-from onefold_server.domains.learning.content.rules import Given, Kind, Material, MaterialKind
+from onefold_server.domains.learning.content.rules import ContentKind, Given, Material, MaterialKind
 from onefold_server.domains.learning.content.tables import materials, topics
 from onefold_server.domains.learning.scenarios.definitions import shipped
 from onefold_server.domains.learning.scenarios.judge import LemmaJudge
@@ -418,7 +418,7 @@ async def test_a_file_of_cards_is_bounded(onefold: Installation, school: School)
 
 def text(body: str, **how: object) -> Given:
     """Content unless told otherwise."""
-    fields = {"kind": Kind.NOTE, "title": "A note", "language": "en", "body": body} | how
+    fields = {"kind": ContentKind.NOTE, "title": "A note", "language": "en", "body": body} | how
     return Given(**fields)  # type: ignore[arg-type]
 
 
@@ -438,7 +438,7 @@ async def test_the_same_text_is_saved_once(onefold: Installation, school: School
             " Hello\nworld ",
             title="Renamed",
             language="de",
-            kind=Kind.LINK,
+            kind=ContentKind.LINK,
             materials=(Material(kind=cards.kind, title=cards.title, body={"n": 2}), quiz),
             topics=("saludos",),
         ),
@@ -542,7 +542,7 @@ async def test_content_is_deleted_with_all_that_hangs_on_it(
         with pytest.raises(NotFound):
             await content.delete(caller, saved["id"])
         assert not (await content.search(caller, "peculiar")).rows
-        assert not (await content.contents(caller, kind=Kind.NOTE)).rows
+        assert not (await content.contents(caller, kind=ContentKind.NOTE)).rows
     assert (await content.contents(school.service, student_id=student, topic="A")).rows
 
     await content.delete(school.service, saved["id"])

@@ -11,7 +11,7 @@ from tests.support_learning import finish_scenario, http_client, key_of, open_se
 from onefold.testing.clock import ManualClock
 from onefold_server.domains.directory.rules import Role, Scope
 from onefold_server.domains.learning.calendar import Period
-from onefold_server.domains.learning.content.rules import Given, Kind
+from onefold_server.domains.learning.content.rules import ContentKind, Given
 from onefold_server.http.app import create_app
 from onefold_server.installation import Installation
 
@@ -198,7 +198,7 @@ async def test_another_schools_key_finds_nothing(
     begun = await open_session(onefold, school, student_id=student)
     ended = await finish_scenario(onefold, school, student, "airport", "es", clock=clock)
     card = (await onefold.learning.reviews.cards(school.service, student)).rows[0]
-    given = Given(kind=Kind.NOTE, title="T", language="es", body="sol")
+    given = Given(kind=ContentKind.NOTE, title="T", language="es", body="sol")
     saved = await onefold.learning.content.save(school.service, student, given)
     budgets, reservation = onefold.learning.budgets, uuid4()
     await budgets.set_budget(school.admin, student_id=student, period=Period.DAY, limit="1")

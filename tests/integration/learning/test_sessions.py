@@ -18,7 +18,7 @@ from onefold.errors import (
     Outdated,
 )
 from onefold.testing.clock import ManualClock
-from onefold_server.domains.learning.sessions.rules import Session, SessionTypes, State
+from onefold_server.domains.learning.sessions.rules import Session, SessionState, SessionTypes
 from onefold_server.domains.learning.sessions.service import SessionService
 from onefold_server.installation import Installation
 
@@ -38,7 +38,7 @@ async def test_a_session_is_started_changed_completed_and_read_back(
 
     done = await learning.complete(school.service, begun.id)
 
-    assert (done.state, done.duration_s, done.accuracy_rate) == (State.COMPLETED, 123, 0.7)
+    assert (done.state, done.duration_s, done.accuracy_rate) == (SessionState.COMPLETED, 123, 0.7)
     assert done == await learning.get(school.service, begun.id)
 
 
@@ -136,7 +136,7 @@ async def test_orders_can_be_carried_out_alone(
     lone = SessionService(onefold.uow, clock=clock, random=bytes, types=SessionTypes())
     begun = await lone.start(school.service, uuid4(), "conversation", "es")
 
-    assert (await lone.complete(school.service, begun.id)).state is State.COMPLETED
+    assert (await lone.complete(school.service, begun.id)).state is SessionState.COMPLETED
     with pytest.raises(IllegalTransition):
         await lone.abandon(school.service, begun.id)
 
@@ -185,9 +185,9 @@ async def test_abandoned_sessions_are_ended_by_the_worker_once(
         assert sum(ended) == 5
         assert not await one.learning.sweep()
         first = await one.learning.sessions.get(school.service, quiet[0].id)
-        assert (first.state, first.duration_s) == (State.ABANDONED, 60)
+        assert (first.state, first.duration_s) == (SessionState.ABANDONED, 60)
         still = await one.learning.sessions.get(school.service, lively.id)
-        assert still.state is State.OPEN
+        assert still.state is SessionState.OPEN
         with pytest.raises(IllegalTransition):
             await one.learning.sessions.complete(school.service, quiet[0].id)
 

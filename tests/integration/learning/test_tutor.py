@@ -21,7 +21,7 @@ from onefold_server.domains.learning.scenarios import rules
 from onefold_server.domains.learning.scenarios.definitions import shipped
 from onefold_server.domains.learning.scenarios.judge import LemmaJudge, LlmJudge, prompt
 from onefold_server.domains.learning.scenarios.service import ScenarioService
-from onefold_server.domains.learning.turn_judge import Task, Turn, Verdict
+from onefold_server.domains.learning.turn_judge import Task, Turn, TurnResult
 from onefold_server.installation import build
 from onefold_server.settings import Settings
 from onefold_server.testing.language_model import RecordedModel, recording_key
@@ -166,11 +166,11 @@ class SlowJudge:
         self.left = interruptions
         self.interrupt = None
 
-    async def judge(self, task: Task, turn: Turn) -> Verdict:
+    async def judge(self, task: Task, turn: Turn) -> TurnResult:
         if self.left and self.interrupt is not None:
             self.left -= 1
             await self.interrupt()
-        return Verdict(vocabulary=task.vocabulary[:1])
+        return TurnResult(vocabulary=task.vocabulary[:1])
 
 
 async def test_a_turn_is_judged_for_the_phase_it_counts_in(

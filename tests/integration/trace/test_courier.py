@@ -14,7 +14,7 @@ from tests.support_trace import BUSY, HOUR, MINUTE, OK, Scripted, World, files, 
 from onefold.core.published import PROFILES, require
 from onefold.errors import IllegalTransition, InvalidInput
 from onefold.ports.delivery_book import Route
-from onefold.ports.sink import DestinationEffect, Kind, Outcome
+from onefold.ports.sink import DestinationEffect, OutcomeKind, SendOutcome
 from onefold_server.domains.trades.attempts import TradeDeliveries
 from onefold_server.domains.trades.tables import deliveries, destinations
 
@@ -154,18 +154,24 @@ async def test_retries_follow_the_schedule_and_then_end(world: World) -> None:
 @pytest.mark.parametrize(
     ("outcome", "state", "place"),
     [
-        (Outcome(Kind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE), "dead", "paused"),
         (
-            Outcome(Kind.PERMANENT, "http_410", 410, toll=DestinationEffect.DISABLE),
+            SendOutcome(OutcomeKind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE),
+            "dead",
+            "paused",
+        ),
+        (
+            SendOutcome(OutcomeKind.PERMANENT, "http_410", 410, toll=DestinationEffect.DISABLE),
             "dead",
             "disabled",
         ),
-        (Outcome(Kind.PERMANENT, "http_422", 422), "dead", "active"),
-        (Outcome(Kind.HELD, "schema"), "held", "active"),
+        (SendOutcome(OutcomeKind.PERMANENT, "http_422", 422), "dead", "active"),
+        (SendOutcome(OutcomeKind.HELD, "schema"), "held", "active"),
     ],
     ids=["credentials", "gone", "refused", "held"],
 )
-async def test_what_an_answer_means(world: World, outcome: Outcome, state: str, place: str) -> None:
+async def test_what_an_answer_means(
+    world: World, outcome: SendOutcome, state: str, place: str
+) -> None:
     """For the delivery, and for its destination."""
     await world.destination(sink=Scripted([outcome]))
     await world.subscribe()
@@ -181,7 +187,7 @@ async def test_what_a_person_must_see_is_told_aloud(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Given up, tripped, or a destination closed to us: an error each, of ids and codes alone."""
-    refused = Outcome(Kind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE)
+    refused = SendOutcome(OutcomeKind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE)
     await world.destination("refusing", sink=Scripted([refused]))
     await world.destination("away", sink=Scripted([BUSY]))
     for name in ("refusing", "away"):
@@ -210,7 +216,7 @@ async def test_what_a_person_must_see_is_told_aloud(
 
 async def test_what_is_not_seen_yet_is_looked_for_and_spends_nothing(world: World) -> None:
     """Hundreds of looks in days: no try is spent, no breaker opens; then dead, and says why."""
-    looks = Scripted([Outcome(Kind.WAITING, "not_seen", 200, retry_after=MINUTE * 15)])
+    looks = Scripted([SendOutcome(OutcomeKind.WAITING, "not_seen", 200, retry_after=MINUTE * 15)])
     await world.destination(sink=looks)
     await world.subscribe()
     await world.closed()
@@ -236,7 +242,7 @@ async def test_what_is_not_seen_yet_is_looked_for_and_spends_nothing(world: Worl
 
 async def test_a_look_that_fails_still_costs_a_try(world: World) -> None:
     """Only what was answered well is no failure; and a sink cannot ask for a storm of looks."""
-    often = Outcome(Kind.WAITING, "not_seen", retry_after=timedelta(0))
+    often = SendOutcome(OutcomeKind.WAITING, "not_seen", retry_after=timedelta(0))
     await world.destination(sink=Scripted([BUSY, often, BUSY, BUSY]))
     await world.subscribe()
     await world.closed()
@@ -266,7 +272,7 @@ async def test_a_paused_destination_spends_no_attempts(world: World) -> None:
 
 async def test_what_is_retried_in_the_round_of_a_pause_is_held_too(world: World) -> None:
     """Or it would wait as pending behind a closed door, and its age would run on."""
-    refused = Outcome(Kind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE)
+    refused = SendOutcome(OutcomeKind.PERMANENT, "http_401", 401, toll=DestinationEffect.PAUSE)
     there = await world.destination(sink=Scripted([BUSY, refused]))
     await world.subscribe()
     await world.closed()
@@ -325,7 +331,7 @@ async def test_a_rate_is_kept_by_all_couriers_together(world: World) -> None:
 
 async def test_a_retry_after_is_honoured_within_a_day(world: World) -> None:
     """The longer of ours and theirs."""
-    asked = Outcome(Kind.RETRY, "http_429", 429, retry_after=timedelta(days=9))
+    asked = SendOutcome(OutcomeKind.RETRY, "http_429", 429, retry_after=timedelta(days=9))
     await world.destination(sink=Scripted([asked]))
     await world.subscribe()
     await world.closed()
@@ -351,17 +357,17 @@ async def test_a_sink_that_breaks_costs_an_attempt_and_nothing_else(world: World
 @pytest.mark.parametrize(
     "wrong",
     [
-        Outcome(Kind.RETRY, "a\0b"),
-        Outcome(Kind.DELIVERED, "ok", remote_ref="half \ud800"),
-        Outcome(Kind.DELIVERED, "ok", status=2**40),
-        Outcome("delivered", "ok"),  # type: ignore[arg-type]
-        Outcome(Kind.RETRY, "busy", retry_after=30),  # type: ignore[arg-type]
-        Outcome(Kind.RETRY, 503),  # type: ignore[arg-type]
+        SendOutcome(OutcomeKind.RETRY, "a\0b"),
+        SendOutcome(OutcomeKind.DELIVERED, "ok", remote_ref="half \ud800"),
+        SendOutcome(OutcomeKind.DELIVERED, "ok", status=2**40),
+        SendOutcome("delivered", "ok"),  # type: ignore[arg-type]
+        SendOutcome(OutcomeKind.RETRY, "busy", retry_after=30),  # type: ignore[arg-type]
+        SendOutcome(OutcomeKind.RETRY, 503),  # type: ignore[arg-type]
     ],
     ids=["NUL", "surrogate", "status", "kind", "seconds", "reason"],
 )
 async def test_an_outcome_that_no_store_takes_is_its_own_destinations(
-    world: World, wrong: Outcome
+    world: World, wrong: SendOutcome
 ) -> None:
     """Recorded with others, it would have failed their round too, and sent them again."""
     await world.destination("bad", sink=Scripted([wrong, OK]))
@@ -380,7 +386,7 @@ async def test_a_reason_that_is_no_code_is_told_nowhere(
     world: World, caplog: pytest.LogCaptureFixture, reason: str
 ) -> None:
     """It may be a text of the receiver's: no row, no log and no label of a metric has it."""
-    await world.destination(sink=Scripted([Outcome(Kind.PERMANENT, reason, 400)]))
+    await world.destination(sink=Scripted([SendOutcome(OutcomeKind.PERMANENT, reason, 400)]))
     await world.subscribe()
     await world.closed()
 
@@ -397,7 +403,9 @@ async def test_a_reason_that_is_no_code_is_told_nowhere(
 
 async def test_a_dead_delivery_is_kept_and_replayed_the_same(world: World) -> None:
     """The same id and the same bytes; the receiver discards what it has."""
-    sink = await world.destination(sink=Scripted([Outcome(Kind.PERMANENT, "http_400", 400), OK]))
+    sink = await world.destination(
+        sink=Scripted([SendOutcome(OutcomeKind.PERMANENT, "http_400", 400), OK])
+    )
     await world.subscribe()
     await world.closed()
     await world.work_off(MINUTE * 5)
@@ -435,7 +443,9 @@ async def test_a_courier_sleeps_until_the_next_instant_and_no_longer(world: Worl
 
 async def test_a_replay_is_harmless_where_the_receiver_has_it(world: World) -> None:
     """What was delivered cannot be replayed; what is dead may have been received, and is equal."""
-    there = await world.destination(sink=Scripted([Outcome(Kind.PERMANENT, "http_404", 404), OK]))
+    there = await world.destination(
+        sink=Scripted([SendOutcome(OutcomeKind.PERMANENT, "http_404", 404), OK])
+    )
     await world.subscribe()
     await world.closed()
     await world.work_off(MINUTE * 5)

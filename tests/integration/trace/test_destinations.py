@@ -10,7 +10,7 @@ from tests.support_trace import World
 
 from onefold.engine.courier import sent_once
 from onefold.errors import InvalidInput, NotFound
-from onefold.ports.sink import Outcome, Parcel
+from onefold.ports.sink import Parcel, SendOutcome
 from onefold_server.domains.trades import store
 from onefold_server.domains.trades.service import TraceService
 
@@ -75,7 +75,7 @@ async def test_a_configuration_has_its_bounds(world: World, field: str, value: A
 class _Broken:
     """A plug-in's sink with bugs, whose errors hold what it knows."""
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         raise KeyError("token=hunter2")
 
     async def aclose(self) -> None:

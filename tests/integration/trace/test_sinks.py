@@ -24,7 +24,7 @@ from onefold.adapters.sinks.s3 import S3Sink
 from onefold.adapters.sinks.webhook import WebhookSink
 from onefold.core.published import Full, encode
 from onefold.errors import InvalidInput
-from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel, Sink
+from onefold.ports.sink import DestinationEffect, OutcomeKind, Parcel, SendOutcome, Sink
 from onefold_server.adapters.myfxbook import MyfxbookSink
 from onefold_server.domains.trades.service import marked_body
 
@@ -80,7 +80,7 @@ async def test_a_webhook_is_signed_over_its_raw_bytes() -> None:
         outcomes = [await one.send(parcel(attempt=n), now=now) for n in (1, 2)]
         await one.aclose()
 
-    assert [o.kind for o in outcomes] == [Kind.RETRY, Kind.DELIVERED]
+    assert [o.kind for o in outcomes] == [OutcomeKind.RETRY, OutcomeKind.DELIVERED]
     first, second = there.got
     assert first.body == second.body == parcel().body
     assert first.headers["webhook-id"] == second.headers["webhook-id"] == ID
@@ -104,31 +104,34 @@ async def test_a_token_goes_into_its_header(header: str, sent: str) -> None:
     assert "webhook-signature" not in there.got[0].headers
 
 
-STATUSES: list[tuple[int, Kind, DestinationEffect]] = [
+STATUSES: list[tuple[int, OutcomeKind, DestinationEffect]] = [
     *(
-        (status, Kind.DELIVERED, DestinationEffect.NONE)
+        (status, OutcomeKind.DELIVERED, DestinationEffect.NONE)
         for status in (200, 201, 202, 203, 204, 206)
     ),
-    *((status, Kind.PERMANENT, DestinationEffect.NONE) for status in (301, 302, 303, 307, 308)),
-    *((status, Kind.PERMANENT, DestinationEffect.PAUSE) for status in (401, 403)),
-    (410, Kind.PERMANENT, DestinationEffect.DISABLE),
     *(
-        (status, Kind.PERMANENT, DestinationEffect.NONE)
+        (status, OutcomeKind.PERMANENT, DestinationEffect.NONE)
+        for status in (301, 302, 303, 307, 308)
+    ),
+    *((status, OutcomeKind.PERMANENT, DestinationEffect.PAUSE) for status in (401, 403)),
+    (410, OutcomeKind.PERMANENT, DestinationEffect.DISABLE),
+    *(
+        (status, OutcomeKind.PERMANENT, DestinationEffect.NONE)
         for status in (400, 404, 405, 409, 422, 501, 505)
     ),
     *(
-        (status, Kind.RETRY, DestinationEffect.NONE)
+        (status, OutcomeKind.RETRY, DestinationEffect.NONE)
         for status in (408, 425, 429, 500, 502, 503, 504)
     ),
     *(
-        (status, Kind.RETRY, DestinationEffect.NONE)
+        (status, OutcomeKind.RETRY, DestinationEffect.NONE)
         for status in (507, 509, 511, 520, 527, 529, 599)
     ),
 ]
 
 
 @pytest.mark.parametrize(("status", "kind", "toll"), STATUSES)
-async def test_what_a_status_means(status: int, kind: Kind, toll: DestinationEffect) -> None:
+async def test_what_a_status_means(status: int, kind: OutcomeKind, toll: DestinationEffect) -> None:
     """And a redirect is never followed."""
     async with (
         receiving() as elsewhere,
@@ -164,7 +167,7 @@ async def test_nobody_listening_is_retried() -> None:
         url = there.url
     one = sink(url)
 
-    assert await one.send(parcel(), now=NOW) == Outcome(Kind.RETRY, "connect")
+    assert await one.send(parcel(), now=NOW) == SendOutcome(OutcomeKind.RETRY, "connect")
     await one.aclose()
 
 
@@ -202,7 +205,7 @@ async def test_a_name_that_leads_inside_is_not_connected_to(leads_to: list[str])
     outcome = await one.send(parcel(), now=NOW)
     await one.aclose()
 
-    assert outcome == Outcome(Kind.PERMANENT, "blocked_address")
+    assert outcome == SendOutcome(OutcomeKind.PERMANENT, "blocked_address")
     assert asked == [("tracker.example", 443)]
 
 
@@ -267,7 +270,7 @@ async def test_a_body_of_no_published_model_is_sent_by_no_sink(tmp_path: Path) -
         outcomes = [await s.send(parcel(body=smuggled), now=NOW) for s in (webhook, file)]
         await webhook.aclose()
 
-    assert outcomes == [Outcome(Kind.HELD, "schema")] * 2
+    assert outcomes == [SendOutcome(OutcomeKind.HELD, "schema")] * 2
     assert (there.got, files(tmp_path)) == ([], [])
 
 
@@ -311,9 +314,9 @@ async def test_a_link_that_comes_later_is_not_followed(tmp_path: Path) -> None:
 
     outcome = await file.send(parcel(), now=NOW)
 
-    assert (outcome.kind, files(outside)) == (Kind.RETRY, [])
+    assert (outcome.kind, files(outside)) == (OutcomeKind.RETRY, [])
     (base / "a" / "b").unlink()
-    assert (await file.send(parcel(), now=NOW)).kind is Kind.DELIVERED
+    assert (await file.send(parcel(), now=NOW)).kind is OutcomeKind.DELIVERED
     (written,) = files(base)
     made = [one for one in written.parents if one.is_relative_to(base / "a" / "b")]
     assert {one.stat().st_mode & 0o777 for one in made} == {0o700}
@@ -362,7 +365,7 @@ async def test_a_process_whose_threads_all_hang_still_delivers(tmp_path: Path) -
         hangs.set()
         await asyncio.gather(*shared)
 
-    assert {outcome.kind for outcome in outcomes} == {Kind.DELIVERED}
+    assert {outcome.kind for outcome in outcomes} == {OutcomeKind.DELIVERED}
 
 
 async def test_a_name_in_letters_of_its_country_is_delivered_to() -> None:
@@ -380,7 +383,7 @@ async def test_a_name_in_letters_of_its_country_is_delivered_to() -> None:
         await one.aclose()
 
     (got,) = there.got
-    assert (outcome.kind, asked) == (Kind.DELIVERED, ["xn--bcher-kva.example"])
+    assert (outcome.kind, asked) == (OutcomeKind.DELIVERED, ["xn--bcher-kva.example"])
     assert got.headers["host"] == f"xn--bcher-kva.example:{url.port}"
 
 
@@ -468,10 +471,10 @@ async def test_myfxbook_is_looked_at_and_never_posted_to(
         tested = await one.send(test, now=NOW)
         await one.aclose()
 
-    assert (seen.kind, seen.remote_ref) == (Kind.DELIVERED, f"seen at {NOW.isoformat()}")
-    assert (not_seen.kind, not_seen.reason) == (Kind.WAITING, "not_seen")
+    assert (seen.kind, seen.remote_ref) == (OutcomeKind.DELIVERED, f"seen at {NOW.isoformat()}")
+    assert (not_seen.kind, not_seen.reason) == (OutcomeKind.WAITING, "not_seen")
     assert not_seen.retry_after == timedelta(minutes=10)  # when a fresh answer can be had
-    assert (tested.kind, tested.reason) == (Kind.DELIVERED, "readable")
+    assert (tested.kind, tested.reason) == (OutcomeKind.DELIVERED, "readable")
     (asked,) = there.got
     assert asked.line.startswith(f"GET /api/get-history.{form}?session=hunter2%2F%2B%3D&id=12345")
     assert asked.body == b""
@@ -481,11 +484,11 @@ async def test_myfxbook_is_looked_at_and_never_posted_to(
 @pytest.mark.parametrize(
     ("body", "kind", "reason"),
     [
-        (b'{"error":true,"message":"Invalid session."}', Kind.PERMANENT, "session"),
-        (b"<html>", Kind.RETRY, "unreadable"),
+        (b'{"error":true,"message":"Invalid session."}', OutcomeKind.PERMANENT, "session"),
+        (b"<html>", OutcomeKind.RETRY, "unreadable"),
     ],
 )
-async def test_myfxbook_that_does_not_know_us(body: bytes, kind: Kind, reason: str) -> None:
+async def test_myfxbook_that_does_not_know_us(body: bytes, kind: OutcomeKind, reason: str) -> None:
     """A dead session pauses the destination; a page for people is tried again."""
     async with receiving((200, {}, body)) as there:
         config = {"account": "1", "utc_offset_min": 0, "url": there.url, "loopback": True}
@@ -555,7 +558,7 @@ async def test_s3_creates_one_object_and_finds_it_there() -> None:
         await one.aclose()
 
     assert [o.reason for o in outcomes] == ["created", "there_already"]
-    assert {o.kind for o in outcomes} == {Kind.DELIVERED}
+    assert {o.kind for o in outcomes} == {OutcomeKind.DELIVERED}
     assert stored == parcel().body
 
 
@@ -582,7 +585,7 @@ async def test_s3_goes_to_an_address_that_was_checked(config: dict[str, Any], as
     outcome = await one.send(parcel(), now=NOW)
     await one.aclose()
 
-    assert outcome == Outcome(Kind.PERMANENT, "blocked_address")
+    assert outcome == SendOutcome(OutcomeKind.PERMANENT, "blocked_address")
     assert names == [(asked, 443)]
 
 
@@ -614,11 +617,11 @@ async def test_what_s3_answers_is_what_it_means() -> None:
         await one.aclose()
 
     assert [(o.kind, o.status) for o in told] == [
-        (Kind.PERMANENT, 307),
-        (Kind.RETRY, 503),
-        (Kind.RETRY, 409),
-        (Kind.PERMANENT, 403),
-        (Kind.DELIVERED, 412),
+        (OutcomeKind.PERMANENT, 307),
+        (OutcomeKind.RETRY, 503),
+        (OutcomeKind.RETRY, 409),
+        (OutcomeKind.PERMANENT, 403),
+        (OutcomeKind.DELIVERED, 412),
     ]
     assert (told[1].retry_after, told[3].toll) == (timedelta(seconds=9), DestinationEffect.PAUSE)
     assert {got.headers["if-none-match"] for got in there.got} == {"*"}

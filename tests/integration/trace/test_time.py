@@ -15,7 +15,7 @@ from tests.support_trace import BUSY, HOUR, MINUTE, OK, Scripted, World, files, 
 from tests.support_valkey import Valkey
 
 from onefold.adapters.sinks.posting import retry_after
-from onefold.ports.sink import Kind, Outcome
+from onefold.ports.sink import OutcomeKind, SendOutcome
 from onefold.testing.clock import ManualClock
 from onefold_server.cli.statement import read_statement
 from onefold_server.installation import build
@@ -257,7 +257,7 @@ def test_a_statement_means_the_instants_it_says(tmp_path: Path) -> None:
 
 async def test_what_a_receiver_asks_for_passes_over_the_change(world: World) -> None:
     """An hour's wait over the hour that comes twice is one hour."""
-    busy = Outcome(Kind.RETRY, "http_429", 429, retry_after=HOUR)
+    busy = SendOutcome(OutcomeKind.RETRY, "http_429", 429, retry_after=HOUR)
     there = await world.destination(sink=Scripted([busy, OK]))
     await world.subscribe(delay_s=60)
     at(world).set(BACK)

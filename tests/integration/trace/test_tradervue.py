@@ -19,7 +19,7 @@ from tests.support_trace import MINUTE, World
 
 from onefold.core.published import ResultOnly, encode
 from onefold.engine.courier import Courier
-from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel, one_at_a_time
+from onefold.ports.sink import DestinationEffect, OutcomeKind, Parcel, SendOutcome, one_at_a_time
 from onefold_server.adapters.tradervue import Pace, TradervueSink
 from onefold_server.domains.trades.attempts import TradeDeliveries
 from onefold_server.domains.trades.tables import attempts, deliveries, destinations
@@ -38,7 +38,7 @@ def sink(there: Receiver, pace: Pace = ONCE, **how: Any) -> TradervueSink:
     return TradervueSink(config, {"username": USER, "password": PASSWORD}, pace=pace, **how)
 
 
-async def sent(there: Receiver, *parcels: Parcel, pace: Pace = ONCE) -> list[Outcome]:
+async def sent(there: Receiver, *parcels: Parcel, pace: Pace = ONCE) -> list[SendOutcome]:
     """What each comes to, one after the other, by a process of their own."""
     one = sink(there, pace)
     try:
@@ -61,7 +61,7 @@ async def test_it_is_asked_to_import_two_executions() -> None:
     async with receiving(always=journal) as there:
         (done,) = await sent(there, parcel())
 
-    assert (done.kind, done.reason) == (Kind.DELIVERED, "imported")
+    assert (done.kind, done.reason) == (OutcomeKind.DELIVERED, "imported")
     (said,) = [msgspec.json.decode(body) for body in journal.posts]
     assert said["allow_duplicates"] is False
     assert [(e["quantity"], e["price"]) for e in said["executions"]] == [(-0.5, 1.09), (0.5, 1.08)]
@@ -75,7 +75,7 @@ async def test_an_import_is_watched_to_its_end() -> None:
     async with receiving(always=journal) as there:
         (done,) = await sent(there, parcel(), pace=PATIENT)
 
-    assert done.kind is Kind.DELIVERED
+    assert done.kind is OutcomeKind.DELIVERED
     assert lines(there) == ["POST", *["GET"] * 5]
 
 
@@ -91,12 +91,12 @@ async def test_an_import_that_takes_longer_is_waited_for_and_looked_at() -> None
 
     assert asked == looked
     assert (asked.kind, asked.reason, asked.toll) == (
-        Kind.WAITING,
+        OutcomeKind.WAITING,
         "importing",
         DestinationEffect.REST,
     )
     assert (asked.retry_after, asked.remote_ref) == (LOOK, f"import asked for at {NOW.isoformat()}")
-    assert (done.kind, done.remote_ref) == (Kind.DELIVERED, asked.remote_ref)
+    assert (done.kind, done.remote_ref) == (OutcomeKind.DELIVERED, asked.remote_ref)
     assert len(journal.posts) == 1
 
 
@@ -107,7 +107,9 @@ async def test_another_import_under_way_is_waited_for() -> None:
         await sent(there, parcel())
         (busy,) = await sent(there, parcel(entry_price="1.07"))
 
-    expected = Outcome(Kind.WAITING, "busy", 424, retry_after=LOOK, toll=DestinationEffect.REST)
+    expected = SendOutcome(
+        OutcomeKind.WAITING, "busy", 424, retry_after=LOOK, toll=DestinationEffect.REST
+    )
     assert (busy, len(journal.posts)) == (expected, 1)
 
 
@@ -115,35 +117,35 @@ def _ended(status: str, **info: Any) -> bytes:
     return msgspec.json.encode({"status": status, "info": info})
 
 
-ENDS: list[tuple[bytes, Kind, str]] = [
-    (_ended("succeeded", exec_count=2, duplicate_count=0), Kind.DELIVERED, "imported"),
-    (_ended("succeeded", exec_count=1, duplicate_count=1), Kind.DELIVERED, "imported"),
-    (_ended("succeeded", exec_count=0, duplicate_count=2), Kind.DELIVERED, "there_already"),
-    (_ended("succeeded", exec_count=0, duplicate_count=0), Kind.RETRY, "not_ours"),
-    (_ended("succeeded", exec_count=40, duplicate_count=0), Kind.RETRY, "not_ours"),
-    (_ended("succeeded", exec_count=1, overquota_count=1), Kind.HELD, "quota"),
+ENDS: list[tuple[bytes, OutcomeKind, str]] = [
+    (_ended("succeeded", exec_count=2, duplicate_count=0), OutcomeKind.DELIVERED, "imported"),
+    (_ended("succeeded", exec_count=1, duplicate_count=1), OutcomeKind.DELIVERED, "imported"),
+    (_ended("succeeded", exec_count=0, duplicate_count=2), OutcomeKind.DELIVERED, "there_already"),
+    (_ended("succeeded", exec_count=0, duplicate_count=0), OutcomeKind.RETRY, "not_ours"),
+    (_ended("succeeded", exec_count=40, duplicate_count=0), OutcomeKind.RETRY, "not_ours"),
+    (_ended("succeeded", exec_count=1, overquota_count=1), OutcomeKind.HELD, "quota"),
     *(
-        (_ended("succeeded", **{f"skipped_{what}": True}), Kind.PERMANENT, "not_in_plan")
+        (_ended("succeeded", **{f"skipped_{what}": True}), OutcomeKind.PERMANENT, "not_in_plan")
         for what in ("futures", "options", "forex")
     ),
-    (_ended("failed", error_execnumber=1), Kind.PERMANENT, "import_failed_entry"),
-    (_ended("failed", error_execnumber=2), Kind.PERMANENT, "import_failed_exit"),
-    (_ended("failed", error_execnumber=9), Kind.RETRY, "import_failed"),
-    (_ended("failed", error_description="try again later"), Kind.RETRY, "import_failed"),
-    (b'{"status":"failed"}', Kind.RETRY, "import_failed"),
-    (b'{"status":"ready"}', Kind.RETRY, "end_unknown"),
+    (_ended("failed", error_execnumber=1), OutcomeKind.PERMANENT, "import_failed_entry"),
+    (_ended("failed", error_execnumber=2), OutcomeKind.PERMANENT, "import_failed_exit"),
+    (_ended("failed", error_execnumber=9), OutcomeKind.RETRY, "import_failed"),
+    (_ended("failed", error_description="try again later"), OutcomeKind.RETRY, "import_failed"),
+    (b'{"status":"failed"}', OutcomeKind.RETRY, "import_failed"),
+    (b'{"status":"ready"}', OutcomeKind.RETRY, "end_unknown"),
 ]
 
 
 @pytest.mark.parametrize(("said", "kind", "reason"), ENDS)
-async def test_what_the_end_of_an_import_means(said: bytes, kind: Kind, reason: str) -> None:
+async def test_what_the_end_of_an_import_means(said: bytes, kind: OutcomeKind, reason: str) -> None:
     """Delivered, dead with its reason, held for a person, or tried again."""
     async with receiving((200, {}, b'{"status":"queued"}'), (200, {}, said)) as there:
         (outcome,) = await sent(there, parcel(), pace=PATIENT)
 
     assert (outcome.kind, outcome.reason) == (kind, reason)
     assert outcome.toll is (
-        DestinationEffect.PAUSE if kind is Kind.HELD else DestinationEffect.NONE
+        DestinationEffect.PAUSE if kind is OutcomeKind.HELD else DestinationEffect.NONE
     )
 
 
@@ -160,7 +162,7 @@ async def test_an_answer_that_is_none_is_tried_again(said: bytes) -> None:
     async with receiving((200, {}, b"OK"), always=(200, {}, said)) as there:
         (outcome,) = await sent(there, parcel())
 
-    assert outcome == Outcome(Kind.RETRY, "unreadable", 200)
+    assert outcome == SendOutcome(OutcomeKind.RETRY, "unreadable", 200)
 
 
 @pytest.mark.parametrize(
@@ -182,9 +184,9 @@ async def test_a_look_that_fails_is_taken_again(said: Said, reason: str) -> None
         (failed,) = await sent(there, parcel(2), pace=Pace(request_s=0.2, watch_s=0))
         (after,) = await sent(there, parcel(3))
 
-    assert (watched.kind, watched.reason) == (Kind.DELIVERED, "imported")
-    assert (failed.kind, failed.reason, failed.remote_ref) == (Kind.RETRY, reason, None)
-    assert (after.kind, after.reason) == (Kind.DELIVERED, "there_already")
+    assert (watched.kind, watched.reason) == (OutcomeKind.DELIVERED, "imported")
+    assert (failed.kind, failed.reason, failed.remote_ref) == (OutcomeKind.RETRY, reason, None)
+    assert (after.kind, after.reason) == (OutcomeKind.DELIVERED, "there_already")
     assert len(journal.executions) == 2
 
 
@@ -194,7 +196,7 @@ async def test_refused_credentials_pause_it_when_it_looks_too() -> None:
         (outcome,) = await sent(there, parcel(2, remote_ref=REF))
 
     assert (outcome.kind, outcome.toll, lines(there)) == (
-        Kind.PERMANENT,
+        OutcomeKind.PERMANENT,
         DestinationEffect.PAUSE,
         ["GET"],
     )
@@ -217,7 +219,11 @@ async def test_who_dies_after_the_request_imports_once() -> None:
         journal.takes = 0
         (done,) = await sent(there, parcel(3))
 
-    assert (busy.kind, done.kind, done.reason) == (Kind.WAITING, Kind.DELIVERED, "there_already")
+    assert (busy.kind, done.kind, done.reason) == (
+        OutcomeKind.WAITING,
+        OutcomeKind.DELIVERED,
+        "there_already",
+    )
     assert len(journal.executions) == 2
 
 
@@ -228,8 +234,8 @@ async def test_an_end_that_was_told_to_who_died_is_asked_for_again() -> None:
         await sent(there, parcel())  # and its outcome is lost
         lost, done = await sent(there, parcel(2, remote_ref=REF), parcel(3))
 
-    assert (lost.kind, lost.reason) == (Kind.RETRY, "end_unknown")
-    assert (done.kind, done.reason) == (Kind.DELIVERED, "there_already")
+    assert (lost.kind, lost.reason) == (OutcomeKind.RETRY, "end_unknown")
+    assert (done.kind, done.reason) == (OutcomeKind.DELIVERED, "there_already")
     assert len(journal.executions) == 2
 
 
@@ -242,7 +248,7 @@ async def test_one_process_asks_for_one_import_at_a_time() -> None:
         told = await asyncio.gather(*(one.send(each, now=NOW) for each in many))
         await one.aclose()
 
-    assert [outcome.kind is Kind.DELIVERED for outcome in told] == [True, False, True, True]
+    assert [outcome.kind is OutcomeKind.DELIVERED for outcome in told] == [True, False, True, True]
     assert (journal.busy, len(journal.posts), one_at_a_time(one)) == (0, 4, True)
 
 
@@ -258,7 +264,7 @@ async def test_a_turn_that_does_not_come_is_waited_for() -> None:
         await asyncio.gather(first, return_exceptions=True)
         await one.aclose()
 
-    assert (second.kind, second.reason) == (Kind.WAITING, "busy")
+    assert (second.kind, second.reason) == (OutcomeKind.WAITING, "busy")
 
 
 async def test_it_needs_a_size() -> None:
@@ -271,7 +277,7 @@ async def test_it_needs_a_size() -> None:
     async with receiving() as there:
         told = await sent(there, parcel(body=body))
 
-    assert (told, there.got) == ([Outcome(Kind.HELD, "profile")], [])
+    assert (told, there.got) == ([SendOutcome(OutcomeKind.HELD, "profile")], [])
 
 
 # --- the courier ---------------------------------------------------------------------------------
@@ -556,7 +562,7 @@ async def test_a_refused_fence_records_no_wait(account: Account, world: World) -
     world.onefold.clock.advance(MINUTE * 5)  # type: ignore[attr-defined]
 
     class Slow(TradervueSink):
-        async def send(self, parcel: Parcel, *, now: Any) -> Outcome:
+        async def send(self, parcel: Parcel, *, now: Any) -> SendOutcome:
             outcome = await super().send(parcel, now=now)
             asked.set()
             await go.wait()

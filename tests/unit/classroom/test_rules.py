@@ -8,10 +8,10 @@ from onefold.errors import FieldProblem, InvalidEvent
 from onefold_server.domains.classroom.rules import (
     MAX_ESSAYS,
     MAX_STUDENTS,
+    BatchEssay,
     Candidate,
     Decision,
-    Essay,
-    Settled,
+    EssayDecision,
     Status,
     choose,
     is_sure,
@@ -25,7 +25,7 @@ A, B, C = (UUID(int=n) for n in (1, 2, 3))
 
 def chosen(*candidates: tuple[UUID, float], enrolled: tuple[UUID, ...] = (A, B, C)) -> list[UUID]:
     """Who is suggested, the best first."""
-    essay = Essay(id=uuid4(), candidates=tuple(Candidate(*c) for c in candidates))
+    essay = BatchEssay(id=uuid4(), candidates=tuple(Candidate(*c) for c in candidates))
     found = choose(essay, enrolled=enrolled)
     return [c.student_id for c in (found.best, *found.others) if c]
 
@@ -49,7 +49,7 @@ def test_the_highest_score_is_chosen_and_all_others_kept() -> None:
 def test_what_is_ambiguous(scores: tuple[float, ...], said: bool, expected: bool) -> None:
     """A tie at the top, or the producer's word; an essay without a match is not."""
     candidates = tuple(map(Candidate, (A, B), scores))
-    essay = Essay(id=uuid4(), candidates=candidates, ambiguous=said)
+    essay = BatchEssay(id=uuid4(), candidates=candidates, ambiguous=said)
 
     assert choose(essay, enrolled=(A, B)).ambiguous is expected
 
@@ -95,8 +95,8 @@ def test_a_decision_without_a_pupil_means_the_suggested_one() -> None:
     no = settle(Decision(essay_id=id_, confirmed=False), row)
     nobody = settle(Decision(essay_id=id_, confirmed=True), {"suggested_student_id": None})
 
-    assert yes == Settled(essay_id=id_, status=Status.CONFIRMED, student_id=A)
-    assert no == Settled(essay_id=id_, status=Status.REJECTED, student_id=None)
+    assert yes == EssayDecision(essay_id=id_, status=Status.CONFIRMED, student_id=A)
+    assert no == EssayDecision(essay_id=id_, status=Status.REJECTED, student_id=None)
     assert isinstance(nobody, FieldProblem)
 
 

@@ -13,11 +13,11 @@ from onefold.adapters.memory.unit_of_work import MemoryDeadlines, MemoryUnitOfWo
 from onefold.engine.courier import IDLE, LEASE, Courier
 from onefold.errors import StoreUnavailable
 from onefold.ports.deadlines import Deadline, Deadlines
-from onefold.ports.delivery_book import Route, Sending, Verdict
-from onefold.ports.sink import Kind, Outcome, Parcel
+from onefold.ports.delivery_book import DeliveryResult, Route, Sending
+from onefold.ports.sink import OutcomeKind, Parcel, SendOutcome
 from onefold.testing.clock import ManualClock
 
-OK = Outcome(Kind.DELIVERED, "ok")
+OK = SendOutcome(OutcomeKind.DELIVERED, "ok")
 Took = Callable[[Sequence[Parcel]], Awaitable[Any]]
 
 
@@ -40,7 +40,7 @@ class Book:
     clock: ManualClock
     deadlines: Recorded = field(default_factory=Recorded)
     attempts: Counter[str] = field(default_factory=Counter)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, SendOutcome] = field(default_factory=dict)
     rounds: list[int] = field(default_factory=list)
     opening: timedelta = timedelta()
     room: int = 1000
@@ -66,7 +66,7 @@ class Book:
 
     async def open(
         self, route: Route, keys: Sequence[str], *, now: datetime, lease: timedelta
-    ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+    ) -> tuple[Sequence[Sending], Sequence[DeliveryResult]]:
         self.attempts.update(keys)
         self.clock.advance(self.opening)
         return [
@@ -78,8 +78,8 @@ class Book:
         return Parcel(message_id=key, body=b"", occurred_at=now, attempt=self.attempts[key])
 
     async def settle(
-        self, results: Sequence[tuple[Sending, Outcome, datetime]], *, now: datetime
-    ) -> Sequence[Verdict]:
+        self, results: Sequence[tuple[Sending, SendOutcome, datetime]], *, now: datetime
+    ) -> Sequence[DeliveryResult]:
         self.rounds.append(len(results))
         await asyncio.sleep(0)
         if self.away:
@@ -89,7 +89,9 @@ class Book:
             raise ZeroDivisionError
         self.outcomes |= {sending.key: outcome for sending, outcome, _ in results}
         return [
-            Verdict(key=s.key, said=o.kind, again_at=None if o.kind is Kind.DELIVERED else now)
+            DeliveryResult(
+                key=s.key, said=o.kind, again_at=None if o.kind is OutcomeKind.DELIVERED else now
+            )
             for s, o, _ in results
         ]
 
@@ -102,12 +104,12 @@ class ByMany:
     most_at_once: int = 10
     calls: list[list[str]] = field(default_factory=list)
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
-        outcome: Outcome = (await self._call([parcel]))[0]
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
+        outcome: SendOutcome = (await self._call([parcel]))[0]
         return outcome
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
-        outcomes: Sequence[Outcome] = await self._call(parcels)
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
+        outcomes: Sequence[SendOutcome] = await self._call(parcels)
         return outcomes
 
     async def _call(self, parcels: Sequence[Parcel]) -> Any:
@@ -163,9 +165,9 @@ async def test_a_sink_that_declares_nothing_gets_one_at_a_time(book: Book) -> No
 async def test_each_of_many_has_its_own_outcome(book: Book) -> None:
     """What failed is tried again, alone, and the others are over."""
     await book.arm(*_keys(4))
-    busy = Outcome(Kind.RETRY, "busy")
+    busy = SendOutcome(OutcomeKind.RETRY, "busy")
 
-    async def took(parcels: Sequence[Parcel]) -> list[Outcome]:
+    async def took(parcels: Sequence[Parcel]) -> list[SendOutcome]:
         return [busy if (p.message_id, p.attempt) == ("002", 1) else OK for p in parcels]
 
     sink = ByMany(took)
@@ -231,7 +233,7 @@ async def test_nothing_is_sent_when_its_lease_may_be_over(book: Book, count: int
     assert await courier.step()
     await courier.settled()
 
-    assert (sink.calls, book.outcomes["000"]) == ([], Outcome(Kind.RETRY, "late"))
+    assert (sink.calls, book.outcomes["000"]) == ([], SendOutcome(OutcomeKind.RETRY, "late"))
     book.opening = timedelta()
     assert await courier.work_off() == {"delivered": count}
     await courier.aclose()
@@ -320,7 +322,7 @@ async def test_a_receipt_outlives_the_courier_that_is_closed(book: Book) -> None
     sink, settling, go_on = ByMany(most_at_once=1), asyncio.Event(), asyncio.Event()
     settle = book.settle
 
-    async def slow(results: Any, *, now: datetime) -> Sequence[Verdict]:
+    async def slow(results: Any, *, now: datetime) -> Sequence[DeliveryResult]:
         settling.set()
         await go_on.wait()
         return await settle(results, now=now)

@@ -7,7 +7,7 @@ import pytest
 
 from onefold.engine.delivery import Delivery
 from onefold.engine.suspects import ALONE_AT_MOST, turns_of
-from onefold.ports.ledger import Begun, Span
+from onefold.ports.ledger import Begun, PositionSpan
 from onefold.ports.transport import Message, Partition
 
 HERE, THERE = Partition("t", 0), Partition("t", 1)
@@ -49,7 +49,7 @@ def test_what_nobody_began_is_begun_together() -> None:
 
 def test_a_few_suspects_are_begun_one_by_one() -> None:
     """In their place: after what comes before them, and before what follows."""
-    begun = [Begun(Span(HERE, 4, 7), "a")]
+    begun = [Begun(PositionSpan(HERE, 4, 7), "a")]
 
     turns = turns_of(received((THERE, range(3)), (HERE, range(2, 60))), begun)
 
@@ -59,7 +59,7 @@ def test_a_few_suspects_are_begun_one_by_one() -> None:
 
 def test_many_suspects_are_begun_in_pieces() -> None:
     """Of several partitions too, when one call began them: none is alone yet."""
-    begun = [Begun(Span(HERE, 0, 99), "a"), Begun(Span(THERE, 5, 44), "a")]
+    begun = [Begun(PositionSpan(HERE, 0, 99), "a"), Begun(PositionSpan(THERE, 5, 44), "a")]
 
     turns = turns_of(received((HERE, range(50)), (THERE, range(5, 45))), begun)
 
@@ -69,7 +69,7 @@ def test_many_suspects_are_begun_in_pieces() -> None:
 
 def test_what_two_calls_began_is_cut_by_itself() -> None:
     """A piece that somebody died in is not hidden in the rest of its poll."""
-    begun = [Begun(Span(HERE, 0, 31), "piece"), Begun(Span(THERE, 0, 99), "poll")]
+    begun = [Begun(PositionSpan(HERE, 0, 31), "piece"), Begun(PositionSpan(THERE, 0, 99), "poll")]
 
     turns = turns_of(received((HERE, range(32)), (THERE, range(64))), begun)
 
@@ -79,7 +79,7 @@ def test_what_two_calls_began_is_cut_by_itself() -> None:
 
 def test_pieces_of_a_large_poll_are_few() -> None:
     """As many as each has messages; so a second cut finds what it needs."""
-    begun = [Begun(Span(HERE, 0, 9999), "a")]
+    begun = [Begun(PositionSpan(HERE, 0, 9999), "a")]
 
     turns = turns_of(received((HERE, range(10_000))), begun)
 
@@ -88,7 +88,7 @@ def test_pieces_of_a_large_poll_are_few() -> None:
 
 def test_positions_with_gaps_count_messages() -> None:
     """A compacted log: the span is wide, and few messages are left of it."""
-    begun = [Begun(Span(HERE, 0, 9999), "a")]
+    begun = [Begun(PositionSpan(HERE, 0, 9999), "a")]
 
     turns = turns_of(received((HERE, range(0, 10_000, 1000))), begun)
 
@@ -102,7 +102,10 @@ def test_every_message_has_one_turn_and_its_order(seed: int) -> None:
     fresh = received(*((Partition("t", n), range(chance.randrange(90))) for n in range(5)))
     chance.shuffle(fresh)
     begun = [
-        Begun(Span(Partition("t", n), *sorted(chance.choices(range(90), k=2))), chance.choice("ab"))
+        Begun(
+            PositionSpan(Partition("t", n), *sorted(chance.choices(range(90), k=2))),
+            chance.choice("ab"),
+        )
         for n in range(5)
         if chance.random() < 0.7
     ]
@@ -122,5 +125,5 @@ def test_every_message_has_one_turn_and_its_order(seed: int) -> None:
             assert len(turn) <= ALONE_AT_MOST, f"seed {seed}"
 
 
-def _in(span: Span | None, delivery: Delivery) -> bool:
+def _in(span: PositionSpan | None, delivery: Delivery) -> bool:
     return span is not None and span.first <= delivery.message.position <= span.last

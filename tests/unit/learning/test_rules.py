@@ -19,7 +19,7 @@ from onefold_server.domains.learning.analytics import rules as analytics
 from onefold_server.domains.learning.budgets import rules as budgets
 from onefold_server.domains.learning.calendar import (
     Period,
-    Span,
+    TimeSpan,
     day_start,
     longest_streak,
     period_at,
@@ -31,7 +31,7 @@ from onefold_server.domains.learning.language_model import Completion, LanguageM
 from onefold_server.domains.learning.reviews import anki
 from onefold_server.domains.learning.reviews import rules as reviews
 from onefold_server.domains.learning.reviews.scheduling import (
-    Answer,
+    ReviewAnswer,
     Scheduler,
     imported_memory,
     new_memory,
@@ -49,7 +49,7 @@ from onefold_server.domains.learning.scenarios.definitions import (
 from onefold_server.domains.learning.scenarios.judge import LemmaJudge, LlmJudge, look, prompt
 from onefold_server.domains.learning.scenarios.lemma import found_in, is_telling, stem
 from onefold_server.domains.learning.sessions.rules import SessionTypes, check_change
-from onefold_server.domains.learning.turn_judge import Task, Turn, Verdict
+from onefold_server.domains.learning.turn_judge import Task, Turn, TurnResult
 from onefold_server.domains.learning.values import (
     check_language,
     check_object,
@@ -199,7 +199,7 @@ def test_progress_only_grows(turns: list[set[str]]) -> None:
     """Whatever is said in whatever order, a phase's score never falls."""
     achieved, last = scenarios.Achieved(), 0.0
     for words in turns:
-        verdict = Verdict(vocabulary=(*words, "not of this phase"))
+        verdict = TurnResult(vocabulary=(*words, "not of this phase"))
         achieved = scenarios.grown(PHASE, achieved, verdict)
         score = scenarios.phase_score(PHASE, achieved)
         assert score >= last
@@ -363,7 +363,7 @@ def test_fsrs_plans_grow_and_forget() -> None:
     """Better answers wait longer; recall falls with time; a clock set back does no harm."""
     memory = new_memory(Scheduler.FSRS)
     assert recall(Scheduler.FSRS, memory, now=NOW) is None
-    plans = [plan(Scheduler.FSRS, memory, answer, now=NOW) for answer in Answer]
+    plans = [plan(Scheduler.FSRS, memory, answer, now=NOW) for answer in ReviewAnswer]
     assert plans == sorted(plans, key=lambda p: p.due_at)
     easy = plans[-1]
     later = recall(Scheduler.FSRS, easy.memory, now=NOW + timedelta(days=60))
@@ -371,7 +371,7 @@ def test_fsrs_plans_grow_and_forget() -> None:
     assert later is not None
     assert sooner is not None
     assert later < sooner
-    back = plan(Scheduler.FSRS, easy.memory, Answer.GOOD, now=NOW - timedelta(days=1))
+    back = plan(Scheduler.FSRS, easy.memory, ReviewAnswer.GOOD, now=NOW - timedelta(days=1))
     assert back.due_at > NOW
 
 
@@ -380,15 +380,15 @@ def test_sm2_keeps_its_bounds() -> None:
     assert new_memory(Scheduler.SM2) == {"ease": 2.5, "repetition": 0, "interval_days": 0}
     memory = imported_memory(99, 5, 9999)
     assert (memory["ease"], memory["interval_days"]) == (3.0, 365)
-    for answer in (Answer.AGAIN,) * 20:
+    for answer in (ReviewAnswer.AGAIN,) * 20:
         memory = plan(Scheduler.SM2, memory, answer, now=NOW).memory
     assert memory["ease"] == 1.3
     for _ in range(40):
-        memory = plan(Scheduler.SM2, memory, Answer.EASY, now=NOW).memory
+        memory = plan(Scheduler.SM2, memory, ReviewAnswer.EASY, now=NOW).memory
     assert (memory["ease"], memory["interval_days"]) == (3.0, 365)
     found = recall(Scheduler.SM2, memory, now=NOW + timedelta(days=365))
     assert found == pytest.approx(0.9, abs=0.001)
-    hard = plan(Scheduler.SM2, memory, Answer.HARD, now=NOW)
+    hard = plan(Scheduler.SM2, memory, ReviewAnswer.HARD, now=NOW)
     assert hard.strength_days == 365
 
 
@@ -477,20 +477,25 @@ def test_budget_settings_have_bounds() -> None:
 
 def test_a_new_zone_holds_from_the_next_period_on() -> None:
     """A period that began ends as planned; the next begins where it ended, without a gap."""
-    last = Span(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
+    last = TimeSpan(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
     inside, after = NOW, datetime(2026, 1, 2, 3, tzinfo=UTC)
 
     assert budgets.current_period(Period.DAY, "Asia/Tokyo", last, inside) == last
     next_ = budgets.current_period(Period.DAY, "America/New_York", last, after)
 
-    assert next_ == Span(last.end, datetime(2026, 1, 2, 5, tzinfo=UTC))
+    assert next_ == TimeSpan(last.end, datetime(2026, 1, 2, 5, tzinfo=UTC))
     fresh = budgets.current_period(Period.DAY, "UTC", None, NOW)
-    assert fresh == Span(last.start, last.end)
+    assert fresh == TimeSpan(last.start, last.end)
 
 
 def test_content_is_bounded() -> None:
     """Too large a text, too many topics or materials, a blank topic, a long URL."""
-    fine: dict[str, Any] = {"kind": content.Kind.NOTE, "title": "T", "language": "en", "body": "x"}
+    fine: dict[str, Any] = {
+        "kind": content.ContentKind.NOTE,
+        "title": "T",
+        "language": "en",
+        "body": "x",
+    }
     material = content.Material(kind=content.MaterialKind.QUIZ, title="Q", body={})
     wrong: tuple[dict[str, Any], ...] = (
         {"body": "é" * content.MAX_BODY_BYTES},

@@ -16,7 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from onefold.ports.sink import Kind, Outcome
+from onefold.ports.sink import OutcomeKind, SendOutcome
 
 _DELAYS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600, 7 * 24 * 3600)
 _DURATIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -59,15 +59,17 @@ class TraceMetrics:
         return generate_latest(self._registry)
 
     def watch(
-        self, adapter: str, delivery: Mapping[str, Any], outcome: Outcome, seconds: float
+        self, adapter: str, delivery: Mapping[str, Any], outcome: SendOutcome, seconds: float
     ) -> None:
         """One attempt ended and was recorded."""
-        again = "waiting" if outcome.kind is Kind.WAITING else "retry"
+        again = "waiting" if outcome.kind is OutcomeKind.WAITING else "retry"
         status = {"pending": again}.get(delivery["state"], delivery["state"])
         self.pushed.labels(adapter, status).inc()
         self.duration.labels(adapter).observe(max(seconds, 0.0))
-        if outcome.kind is Kind.DELIVERED:
+        if outcome.kind is OutcomeKind.DELIVERED:
             late = (delivery["delivered_at"] - delivery["not_before"]).total_seconds()
             self.delay.labels(adapter).observe(max(late, 0.0))
-        elif outcome.kind is not Kind.WAITING:  # a look that has not seen it yet failed in nothing
+        elif (
+            outcome.kind is not OutcomeKind.WAITING
+        ):  # a look that has not seen it yet failed in nothing
             self.failed.labels(adapter, outcome.reason[:40]).inc()

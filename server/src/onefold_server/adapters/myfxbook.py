@@ -24,11 +24,11 @@ from xml.etree.ElementTree import ParseError
 import msgspec
 
 from onefold.adapters.sinks.address import Resolve, target
-from onefold.adapters.sinks.posting import Answer, Poster, classified
+from onefold.adapters.sinks.posting import HttpAnswer, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.core.published import NoSize
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel
+from onefold.ports.sink import DestinationEffect, OutcomeKind, Parcel, SendOutcome
 
 _URL: Final = "https://www.myfxbook.com/api/get-history"
 _FRESH: Final = timedelta(minutes=15)  # one answer serves all trades that are looked for
@@ -59,7 +59,7 @@ class MyfxbookSecrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "MyfxbookSecrets(…)"
 
 
-class Row(msgspec.Struct, frozen=True):
+class ClosedTrade(msgspec.Struct, frozen=True):
     """One closed trade as the site shows it."""
 
     symbol: str
@@ -90,32 +90,38 @@ class MyfxbookSink:
             raise InvalidInput([FieldProblem("config.form", "config", "expected json or xml")])
         self._to = target(self._config.url, loopback=self._config.loopback)
         self._poster = Poster(self._to, loopback=self._config.loopback, ask=ask)
-        self._seen: tuple[datetime, Sequence[Row]] | None = None
-        self._asking: asyncio.Task[Sequence[Row] | Outcome] | None = None
+        self._seen: tuple[datetime, Sequence[ClosedTrade]] | None = None
+        self._asking: asyncio.Task[Sequence[ClosedTrade] | SendOutcome] | None = None
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         """Whether this trade is to be seen there now."""
         found = opened(parcel)
-        if isinstance(found, Outcome):
+        if isinstance(found, SendOutcome):
             return found
         envelope, data = found
         if envelope.type == "trade.test":  # is there a session, and an account to look into?
             rows = await self._history(now)
-            return rows if isinstance(rows, Outcome) else Outcome(Kind.DELIVERED, "readable", 200)
+            return (
+                rows
+                if isinstance(rows, SendOutcome)
+                else SendOutcome(OutcomeKind.DELIVERED, "readable", 200)
+            )
         if not isinstance(data, NoSize):
-            return Outcome(Kind.HELD, "profile")
+            return SendOutcome(OutcomeKind.HELD, "profile")
         rows = await self._history(now)
-        if isinstance(rows, Outcome):
+        if isinstance(rows, SendOutcome):
             return rows
         if any(same(row, data) for row in rows):
-            return Outcome(Kind.DELIVERED, "seen", 200, remote_ref=f"seen at {now.isoformat()}")
-        return Outcome(Kind.WAITING, "not_seen", 200, retry_after=self._stale_at() - now)
+            return SendOutcome(
+                OutcomeKind.DELIVERED, "seen", 200, remote_ref=f"seen at {now.isoformat()}"
+            )
+        return SendOutcome(OutcomeKind.WAITING, "not_seen", 200, retry_after=self._stale_at() - now)
 
     def _stale_at(self) -> datetime:
         assert self._seen is not None  # noqa: S101 (it was just read)
         return self._seen[0] + _FRESH
 
-    async def _history(self, now: datetime) -> Sequence[Row] | Outcome:
+    async def _history(self, now: datetime) -> Sequence[ClosedTrade] | SendOutcome:
         """The history; asked for once for all who look at the same time, refusals too."""
         if self._seen is not None and timedelta(0) <= now - self._seen[0] < _FRESH:
             return self._seen[1]
@@ -123,27 +129,27 @@ class MyfxbookSink:
             self._asking = asyncio.create_task(self._ask(now))
         return await asyncio.shield(self._asking)  # one who is cut off takes it from nobody
 
-    async def _ask(self, now: datetime) -> Sequence[Row] | Outcome:
+    async def _ask(self, now: datetime) -> Sequence[ClosedTrade] | SendOutcome:
         path = self._to.path.removesuffix(".json").removesuffix(".xml")
         query = f"?session={quote(self._session, safe='%')}&id={self._config.account}"
         headers = {"accept-encoding": "identity", "user-agent": "onefold-trace/1"}
         answer = await self._poster.request(
             "GET", headers, path=f"{path}.{self._config.form}{query}"
         )
-        if isinstance(answer, Outcome):
+        if isinstance(answer, SendOutcome):
             return answer
         if answer.status != 200:
             return classified(answer.status, answer.headers, now=now)
         try:
             rows = self._read(answer)
         except SessionRejected:
-            return Outcome(Kind.PERMANENT, "session", 200, toll=DestinationEffect.PAUSE)
+            return SendOutcome(OutcomeKind.PERMANENT, "session", 200, toll=DestinationEffect.PAUSE)
         except _UNREADABLE:
-            return Outcome(Kind.RETRY, "unreadable", 200)
+            return SendOutcome(OutcomeKind.RETRY, "unreadable", 200)
         self._seen = (now, rows)
         return rows
 
-    def _read(self, answer: Answer) -> Sequence[Row]:
+    def _read(self, answer: HttpAnswer) -> Sequence[ClosedTrade]:
         offset = timedelta(minutes=self._config.utc_offset_min)
         if self._config.form == "json":
             return _rows_of_json(answer.body, offset)
@@ -157,7 +163,7 @@ class MyfxbookSink:
         await self._poster.aclose()
 
 
-def _rows_of_json(body: bytes, offset: timedelta) -> Sequence[Row]:
+def _rows_of_json(body: bytes, offset: timedelta) -> Sequence[ClosedTrade]:
     said = msgspec.json.decode(body)
     if said["error"]:
         raise SessionRejected
@@ -171,7 +177,7 @@ class _Plain(ElementTree.TreeBuilder):
         raise ValueError("a document type has no place here")
 
 
-def _rows_of_xml(body: bytes, offset: timedelta) -> Sequence[Row]:
+def _rows_of_xml(body: bytes, offset: timedelta) -> Sequence[ClosedTrade]:
     parser = ElementTree.XMLParser(target=_Plain())  # noqa: S314 (bounded to 64 KiB, no entities)
     parser.feed(body)
     root = parser.close()
@@ -187,8 +193,8 @@ def _is_trade(one: Mapping[str, Any]) -> bool:
     return str(one.get("action", "")).lower() in {"buy", "sell"}
 
 
-def _row(one: Mapping[str, Any], offset: timedelta) -> Row:
-    return Row(
+def _row(one: Mapping[str, Any], offset: timedelta) -> ClosedTrade:
+    return ClosedTrade(
         symbol=str(one["symbol"]),
         action=str(one["action"]).lower(),
         opened=_at(str(one["openTime"]), offset),
@@ -210,7 +216,7 @@ def _at(text: str, offset: timedelta) -> datetime:
     return local.replace(tzinfo=UTC) - offset
 
 
-def same(row: Row, data: NoSize) -> bool:
+def same(row: ClosedTrade, data: NoSize) -> bool:
     """Whether the site's *row* is this trade: instrument, side, times near, prices equal."""
     return (
         row.symbol.upper() == data.instrument.upper()

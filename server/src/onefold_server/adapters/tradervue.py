@@ -35,16 +35,18 @@ from typing import Any, Final
 import msgspec
 
 from onefold.adapters.sinks.address import Resolve, target
-from onefold.adapters.sinks.posting import Answer, Poster, classified
+from onefold.adapters.sinks.posting import HttpAnswer, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.core.published import Full
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel
+from onefold.ports.sink import DestinationEffect, OutcomeKind, Parcel, SendOutcome
 
 _LOOK: Final = timedelta(seconds=10)
 _URL: Final = "https://www.tradervue.com/api/v1/imports"
 _SENT: Final = 2  # executions of one trade
-_BUSY: Final = Outcome(Kind.WAITING, "busy", 424, retry_after=_LOOK, toll=DestinationEffect.REST)
+_BUSY: Final = SendOutcome(
+    OutcomeKind.WAITING, "busy", 424, retry_after=_LOOK, toll=DestinationEffect.REST
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,16 +147,16 @@ class TradervueSink:
         self._pace = pace
         self._turn = asyncio.Lock()
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         """Import this trade, or look at the import of it that is under way, up to its end."""
         found = opened(parcel)
-        if isinstance(found, Outcome):
+        if isinstance(found, SendOutcome):
             return found
         envelope, data = found
         if envelope.type == "trade.test":  # a journal has no place for a trade that is none
-            return Outcome(Kind.PERMANENT, "no_tests")
+            return SendOutcome(OutcomeKind.PERMANENT, "no_tests")
         if not isinstance(data, Full) or data.volume is None:
-            return Outcome(Kind.HELD, "profile")
+            return SendOutcome(OutcomeKind.HELD, "profile")
         body = msgspec.json.encode(_import(data, self._config.account_tag))
         try:  # two at once would only tell each other that the service is busy
             async with asyncio.timeout(self._pace.turn_s):
@@ -168,10 +170,10 @@ class TradervueSink:
         finally:
             self._turn.release()
 
-    async def _import(self, body: bytes, now: datetime) -> Outcome:
+    async def _import(self, body: bytes, now: datetime) -> SendOutcome:
         headers = {**self._headers, "content-type": "application/json"}
         answer = await self._poster.request("POST", headers, body)
-        if isinstance(answer, Outcome):
+        if isinstance(answer, SendOutcome):
             return answer
         if answer.status == 424:
             return _BUSY
@@ -179,13 +181,13 @@ class TradervueSink:
             return classified(answer.status, answer.headers, now=now)
         return await self._end(f"import asked for at {now.isoformat()}", now)
 
-    async def _end(self, ref: str, now: datetime) -> Outcome:
+    async def _end(self, ref: str, now: datetime) -> SendOutcome:
         """How the import of that name ended; what it is at, when there is no time left."""
         loop = asyncio.get_running_loop()
         until, pause_s = loop.time() + self._pace.watch_s, self._pace.poll_s
         while True:
             seen = _seen(await self._poster.request("GET", self._headers), ref, now)
-            over = seen.kind not in {Kind.WAITING, Kind.RETRY} or seen.reason in _LOST
+            over = seen.kind not in {OutcomeKind.WAITING, OutcomeKind.RETRY} or seen.reason in _LOST
             if over or loop.time() + pause_s > until:
                 return seen
             await asyncio.sleep(pause_s)
@@ -200,22 +202,22 @@ class TradervueSink:
 _LOST: Final = frozenset({"end_unknown", "import_failed", "not_ours"})
 
 
-def _seen(answer: Answer | Outcome, ref: str, now: datetime) -> Outcome:
+def _seen(answer: HttpAnswer | SendOutcome, ref: str, now: datetime) -> SendOutcome:
     """What an answer says of the import *ref*."""
-    if isinstance(answer, Outcome):
+    if isinstance(answer, SendOutcome):
         return answer
     if not 200 <= answer.status < 300:
         return classified(answer.status, answer.headers, now=now)
     try:
         said = msgspec.json.decode(answer.body, type=_Status)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Outcome(Kind.RETRY, "unreadable", answer.status)
+        return SendOutcome(OutcomeKind.RETRY, "unreadable", answer.status)
     return _meaning(said, answer.status, ref)
 
 
-def _meaning(said: _Status, status: int, ref: str) -> Outcome:
-    waits = Outcome(
-        Kind.WAITING,
+def _meaning(said: _Status, status: int, ref: str) -> SendOutcome:
+    waits = SendOutcome(
+        OutcomeKind.WAITING,
         "importing",
         status,
         retry_after=_LOOK,
@@ -230,26 +232,26 @@ def _meaning(said: _Status, status: int, ref: str) -> Outcome:
         case "failed":
             return _failed(said.info, status)
         case "ready":  # it was told to somebody else, who may have died of it
-            return Outcome(Kind.RETRY, "end_unknown", status)
-    return Outcome(Kind.RETRY, "unreadable", status)
+            return SendOutcome(OutcomeKind.RETRY, "end_unknown", status)
+    return SendOutcome(OutcomeKind.RETRY, "unreadable", status)
 
 
-def _succeeded(info: _Info, status: int, ref: str) -> Outcome:
+def _succeeded(info: _Info, status: int, ref: str) -> SendOutcome:
     if info.overquota_count > 0:  # the plan's for this month: a person buys another, or waits
-        return Outcome(Kind.HELD, "quota", status, toll=DestinationEffect.PAUSE)
+        return SendOutcome(OutcomeKind.HELD, "quota", status, toll=DestinationEffect.PAUSE)
     if info.skipped_futures or info.skipped_options or info.skipped_forex:
-        return Outcome(Kind.PERMANENT, "not_in_plan", status)
+        return SendOutcome(OutcomeKind.PERMANENT, "not_in_plan", status)
     if not 1 <= info.exec_count + info.duplicate_count <= _SENT:
-        return Outcome(Kind.RETRY, "not_ours", status)
+        return SendOutcome(OutcomeKind.RETRY, "not_ours", status)
     reason = "imported" if info.exec_count > 0 else "there_already"
-    return Outcome(Kind.DELIVERED, reason, status, remote_ref=ref)
+    return SendOutcome(OutcomeKind.DELIVERED, reason, status, remote_ref=ref)
 
 
-def _failed(info: _Info, status: int) -> Outcome:
+def _failed(info: _Info, status: int) -> SendOutcome:
     if info.error_execnumber in {1, 2}:
         which = "entry" if info.error_execnumber == 1 else "exit"
-        return Outcome(Kind.PERMANENT, f"import_failed_{which}", status)
-    return Outcome(Kind.RETRY, "import_failed", status)
+        return SendOutcome(OutcomeKind.PERMANENT, f"import_failed_{which}", status)
+    return SendOutcome(OutcomeKind.RETRY, "import_failed", status)
 
 
 def _import(data: Full, account_tag: str | None) -> dict[str, Any]:

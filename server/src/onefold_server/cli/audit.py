@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.audit import Check, Weight
+from onefold.ports.audit import Check, Severity
 from onefold_server.cli.output import DatabaseUrl, Json, command, opened, show, show_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def verify(
         _report(checks)
     found = {check.weight for check in checks if check.found}
     if found:
-        raise typer.Exit(BROKEN if Weight.BROKEN in found else WAITING)
+        raise typer.Exit(BROKEN if Severity.BROKEN in found else WAITING)
 
 
 def _named(app: str) -> "Onefold":
@@ -72,8 +72,8 @@ def _report(checks: Sequence[Check]) -> None:
         print(f"{check.name:<16} {check.promise}: {state}")
         for sample in check.samples:
             print(f"{'':<16}   {sample}")
-    broken = sum(check.found for check in checks if check.weight is Weight.BROKEN)
-    waiting = sum(check.found for check in checks if check.weight is Weight.WAITING)
+    broken = sum(check.found for check in checks if check.weight is Severity.BROKEN)
+    waiting = sum(check.found for check in checks if check.weight is Severity.WAITING)
     print(f"verify: {len(checks)} checks, {broken} broken, {waiting} waiting for somebody")
 
 

@@ -20,7 +20,7 @@ _NEEDED: Final = ("ticket", "instrument", "side", "entry_time", "entry_price")
 
 
 @dataclass(frozen=True)
-class Line:
+class StatementLine:
     """One line as it will be recorded; the service judges its facts."""
 
     number: int
@@ -29,7 +29,7 @@ class Line:
     problem: InvalidInput | None = None  # it cannot be read, and so is not recorded
 
 
-def read_statement(file: Path, *, user: str, account: str, mode: str) -> Iterator[Line]:
+def read_statement(file: Path, *, user: str, account: str, mode: str) -> Iterator[StatementLine]:
     """
     The lines of *file*. The same ticket of the same account is the same trade.
 
@@ -51,7 +51,7 @@ def _wrong(field: str, reason: str) -> InvalidInput:
     return InvalidInput([FieldProblem(field, "statement", reason)])
 
 
-def _lines(file: Path, *, user: str, account: str, mode: str) -> Iterator[Line]:
+def _lines(file: Path, *, user: str, account: str, mode: str) -> Iterator[StatementLine]:
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.DictReader(text)
         header = [name.strip() for name in rows.fieldnames or []]
@@ -72,7 +72,7 @@ def _lines(file: Path, *, user: str, account: str, mode: str) -> Iterator[Line]:
             yield replace(line, problem=flaw) if torn else line
 
 
-def _line(number: int, cells: dict[str, str], user: str, account: str, mode: str) -> Line:
+def _line(number: int, cells: dict[str, str], user: str, account: str, mode: str) -> StatementLine:
     facts: dict[str, Any] = {"user_id": user, "account_id": account, "mode": mode}
     private = {k: cells.pop(k) for k in ("ticket", "comment") if k in cells}
     problem = None if "ticket" in private else _wrong("ticket", "is required")
@@ -84,7 +84,7 @@ def _line(number: int, cells: dict[str, str], user: str, account: str, mode: str
     facts.setdefault("status", "closed" if facts.get("exit_time") else "open")
     facts["private"] = private
     whose = (facts["user_id"], facts["account_id"], private.get("ticket", ""))
-    return Line(number, derived_id("trace.statement", *whose), facts, problem)
+    return StatementLine(number, derived_id("trace.statement", *whose), facts, problem)
 
 
 def _cell(name: str, text: str) -> Any:

@@ -16,8 +16,8 @@ from onefold_server.cli.output import DatabaseUrl, Json, command, opened, show, 
 if TYPE_CHECKING:
     from onefold_server.cli.ingest.interrupt import Interrupt
     from onefold_server.cli.ingest.loader import Load
-    from onefold_server.cli.ingest.sinks import Sink
-    from onefold_server.cli.ingest.sources import Source
+    from onefold_server.cli.ingest.sinks import IngestTarget
+    from onefold_server.cli.ingest.sources import RowSource
     from onefold_server.installation import Installation
 
 # 0: every row counts. 1: one of our errors. 2: the command was not understood. The rest:
@@ -153,7 +153,7 @@ class _Inputs:
                 with self._open(file) as source:
                     read_events(source, spec, school_id=school_id)
 
-    def __iter__(self) -> Iterator["Source"]:
+    def __iter__(self) -> Iterator["RowSource"]:
         for file in self._files:
             with self._open(file) as source:
                 yield source
@@ -166,13 +166,13 @@ class _Inputs:
         return sum(file.stat().st_size for file in self._files)
 
     @contextmanager
-    def _open(self, file: Path) -> Iterator["Source"]:
-        from onefold_server.cli.ingest.sources import Source
+    def _open(self, file: Path) -> Iterator["RowSource"]:
+        from onefold_server.cli.ingest.sources import RowSource
 
         if str(file) == "-":
-            yield Source(self._name, sys.stdin.buffer)
+            yield RowSource(self._name, sys.stdin.buffer)
             return
-        source = Source.open(file, self._name)
+        source = RowSource.open(file, self._name)
         try:
             yield source
         finally:
@@ -186,7 +186,7 @@ def _is_pipe(file: Path) -> bool:
 @asynccontextmanager
 async def _server(
     url: str, key: str | None, school: str | None
-) -> AsyncIterator[tuple["Sink", UUID | None, None]]:
+) -> AsyncIterator[tuple["IngestTarget", UUID | None, None]]:
     from onefold_server.cli.ingest.remote import connected
     from onefold_server.cli.ingest.sinks import ServerSink
 
@@ -198,7 +198,7 @@ async def _server(
 @asynccontextmanager
 async def _database(
     url: str | None, school: str | None, create_school: str | None, max_age_days: int | None
-) -> AsyncIterator[tuple["Sink", UUID, "Installation"]]:
+) -> AsyncIterator[tuple["IngestTarget", UUID, "Installation"]]:
     from onefold_server.cli.ingest.sinks import DatabaseSink
 
     limit: dict[str, Any] = {"any_age": True}

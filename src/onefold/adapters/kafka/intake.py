@@ -28,7 +28,7 @@ class Hold:
     committed: int | None = None  # and the broker knows
 
 
-class Intake:
+class KafkaIntake:
     """
     See the module.
 

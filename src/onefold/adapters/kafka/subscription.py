@@ -30,7 +30,7 @@ from confluent_kafka import (
 from confluent_kafka import Message as Record
 
 from onefold.adapters.kafka.errors import REBALANCING, at_the_border, translate
-from onefold.adapters.kafka.intake import Intake
+from onefold.adapters.kafka.intake import KafkaIntake
 from onefold.errors import IllegalTransition, OnefoldError, StoreUnavailable
 from onefold.ports.transport import Message, Partition, TransportFeatures
 
@@ -57,7 +57,7 @@ class KafkaSubscription:
     def __init__(self, options: dict[str, Any], topics: Collection[str], *, buffer: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
-        self._intake = Intake(limit=buffer, wake=self._wake)
+        self._intake = KafkaIntake(limit=buffer, wake=self._wake)
         self._settlements: deque[_Settlement] = deque()
         self._admitting = Lock()
         self._ended = False  # no settlement is served any more

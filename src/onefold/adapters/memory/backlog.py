@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork, OutboxRow
-from onefold.ports.backlog import DeadEvent, Standing
+from onefold.ports.backlog import DeadEvent, OutboxStatus
 
 
 class MemoryBacklog:
@@ -14,11 +14,11 @@ class MemoryBacklog:
     def __init__(self, uow: MemoryUnitOfWork) -> None:
         self._uow = uow
 
-    async def standing(self) -> Standing:
+    async def standing(self) -> OutboxStatus:
         unsent = [row for row in self._rows() if not row.sent]
         dead = sum(row.dead for row in unsent)
         oldest_at = min((row.published_at for row in unsent), default=None)
-        return Standing(waiting=len(unsent) - dead, dead=dead, oldest_at=oldest_at)
+        return OutboxStatus(waiting=len(unsent) - dead, dead=dead, oldest_at=oldest_at)
 
     async def dead(self, *, limit: int) -> Sequence[DeadEvent]:
         return [_dead(row, row.dead_at) for row in self._rows() if row.dead_at][:limit]

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import count
 
-from onefold.adapters.claim_record import Record, claimed, confirmed, lease_of, released, renewed
+from onefold.adapters.claim_record import (
+    ClaimRecord,
+    claimed,
+    confirmed,
+    lease_of,
+    released,
+    renewed,
+)
 from onefold.adapters.memory.unit_of_work import FEATURES
 from onefold.ports.features import Features
 from onefold.ports.guard import Claim, ClaimKey, Confirmation, Lease, Verdict
@@ -18,7 +25,7 @@ class MemoryGuard:
     """
 
     def __init__(self) -> None:
-        self.records: dict[ClaimKey, Record] = {}
+        self.records: dict[ClaimKey, ClaimRecord] = {}
         self._fences = count(1)
 
     @property
@@ -86,6 +93,6 @@ class MemoryGuard:
     def _next_fence(self) -> int:
         return next(self._fences)
 
-    def _write(self, key: ClaimKey, new: Record | None) -> None:
+    def _write(self, key: ClaimKey, new: ClaimRecord | None) -> None:
         if new is not None:
             self.records[key] = new

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from onefold.ports.ledger import Begun, DeadLetter, Span
+from onefold.ports.ledger import Begun, DeadLetter, PositionSpan
 from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Transaction
 
@@ -20,7 +20,7 @@ class MemoryLedger:
         self._starts: dict[tuple[str, Partition, int], tuple[int, str]] = {}
 
     async def begin(
-        self, consumer: str, spans: Collection[Span], *, token: str, now: datetime
+        self, consumer: str, spans: Collection[PositionSpan], *, token: str, now: datetime
     ) -> Collection[Begun]:
         answers = [self._begin((consumer, span.partition), Begun(span, token)) for span in spans]
         return [answer for answer in answers if answer is not None]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from onefold.adapters.memory.unit_of_work import MemoryUnitOfWork, OutboxRow
 from onefold.core.envelope import Event
 from onefold.core.shard import shard_of
-from onefold.ports.outbox import Failure, Shipment, Waiting
+from onefold.ports.outbox import SendFailure, Shipment, Waiting
 
 
 class MemoryOutbox:
@@ -47,7 +47,7 @@ class MemoryOutbox:
         shipment: Shipment,
         *,
         sent: Collection[int],
-        failed: Collection[Failure],
+        failed: Collection[SendFailure],
         now: datetime,
     ) -> bool:
         if self._lease(shipment.shard)[0] != shipment.fence:

@@ -21,7 +21,7 @@ from onefold.adapters.sinks.threads import Threads
 from onefold.core.fields import text_flaw
 from onefold.core.published import Envelope, require
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel
+from onefold.ports.sink import OutcomeKind, Parcel, SendOutcome
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
@@ -73,12 +73,12 @@ class FileSink:
             if place.is_symlink() or (place.exists() and not place.is_dir()):
                 raise _refused(f"{part} is not a folder, and links are not followed")
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         """Write the delivery's file; the same one again changes nothing."""
         (outcome,) = await self.send_many([parcel], now=now)
         return outcome
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
         """Write each delivery's file, and sync each day's folder once for all of its files."""
         del now
         refused = {n: why for n, one in enumerate(parcels) if (why := _refusal(one)) is not None}
@@ -93,12 +93,14 @@ class FileSink:
             written = await self._threads.run(self._write, days) if days else {}
         except TimeoutError:
             written = {}
-        late = Outcome(Kind.RETRY, "timeout")
+        late = SendOutcome(OutcomeKind.RETRY, "timeout")
         return [refused.get(n) or written.get(n, late) for n in range(len(parcels))]
 
-    def _write(self, days: Mapping[str, Sequence[tuple[int, str, bytes]]]) -> dict[int, Outcome]:
+    def _write(
+        self, days: Mapping[str, Sequence[tuple[int, str, bytes]]]
+    ) -> dict[int, SendOutcome]:
         """What became of each file, by its number."""
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, SendOutcome] = {}
         for day, files in days.items():
             try:
                 with _folder(self._base, (*self._below, day)) as folder:
@@ -111,27 +113,31 @@ class FileSink:
         """Nothing is kept open."""
 
 
-def _refusal(parcel: Parcel) -> Outcome | None:
+def _refusal(parcel: Parcel) -> SendOutcome | None:
     found = opened(parcel)
-    if isinstance(found, Outcome):
+    if isinstance(found, SendOutcome):
         return found
-    return None if _ID.fullmatch(parcel.message_id) else Outcome(Kind.PERMANENT, "name")
+    return None if _ID.fullmatch(parcel.message_id) else SendOutcome(OutcomeKind.PERMANENT, "name")
 
 
-def _failed(error: OSError) -> Outcome:
-    return Outcome(Kind.RETRY, f"os_{error.errno}")
+def _failed(error: OSError) -> SendOutcome:
+    return SendOutcome(OutcomeKind.RETRY, f"os_{error.errno}")
 
 
-def _written(folder: int, day: str, files: Sequence[tuple[int, str, bytes]]) -> dict[int, Outcome]:
+def _written(
+    folder: int, day: str, files: Sequence[tuple[int, str, bytes]]
+) -> dict[int, SendOutcome]:
     """Put *files* into an open folder; one that fails is its own affair."""
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, SendOutcome] = {}
     for number, name, body in files:
         try:
             _put(folder, name, body)
         except OSError as error:
             outcomes[number] = _failed(error)
         else:
-            outcomes[number] = Outcome(Kind.DELIVERED, "written", remote_ref=f"{day}/{name}")
+            outcomes[number] = SendOutcome(
+                OutcomeKind.DELIVERED, "written", remote_ref=f"{day}/{name}"
+            )
     os.fsync(folder)
     return outcomes
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from onefold.adapters.sinks.reading import opened
-from onefold.ports.sink import Kind, Outcome, Parcel
+from onefold.ports.sink import OutcomeKind, Parcel, SendOutcome
 
 
 class NowhereSink:
@@ -16,13 +16,17 @@ class NowhereSink:
     def __init__(self, config: Mapping[str, Any], secrets: Mapping[str, Any]) -> None:
         del config, secrets
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         """Received, if it is of a published model."""
         del now
         found = opened(parcel)
-        return found if isinstance(found, Outcome) else Outcome(Kind.DELIVERED, "dropped")
+        return (
+            found
+            if isinstance(found, SendOutcome)
+            else SendOutcome(OutcomeKind.DELIVERED, "dropped")
+        )
 
-    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[Outcome]:
+    async def send_many(self, parcels: Sequence[Parcel], *, now: datetime) -> Sequence[SendOutcome]:
         """Each as if it came alone."""
         return [await self.send(one, now=now) for one in parcels]
 

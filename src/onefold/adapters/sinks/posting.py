@@ -13,7 +13,7 @@ import httpx
 
 from onefold.adapters.sinks.address import Blocked, Resolve, Target, checked, resolve
 from onefold.adapters.sinks.threads import Threads
-from onefold.ports.sink import DestinationEffect, Kind, Outcome
+from onefold.ports.sink import DestinationEffect, OutcomeKind, SendOutcome
 
 # They tell URLs, and a URL may hold a session (test_myfxbook_is_looked_at).
 for _name in ("httpx", "httpcore"):
@@ -27,7 +27,7 @@ _RETRIED: Final = frozenset({408, 425, 429})
 _NEVER: Final = frozenset({501, 505})  # of the 5xx those that say what no time changes
 
 
-class Answer:
+class HttpAnswer:
     """What came back: the status, the headers, the first 64 KiB."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
@@ -71,25 +71,25 @@ class Poster:
         body: bytes | None = None,
         *,
         path: str | None = None,
-    ) -> Answer | Outcome:
+    ) -> HttpAnswer | SendOutcome:
         """The answer; or, when there was none, the outcome that this is."""
         try:
             async with asyncio.timeout(self._total_s):
                 return await self._request(method, headers, body, path)
         except Blocked:
-            return Outcome(Kind.PERMANENT, "blocked_address")
+            return SendOutcome(OutcomeKind.PERMANENT, "blocked_address")
         except (TimeoutError, httpx.TimeoutException):
-            return Outcome(Kind.RETRY, "timeout")
+            return SendOutcome(OutcomeKind.RETRY, "timeout")
         except httpx.ConnectError as error:
-            return Outcome(Kind.RETRY, "tls" if _of_tls(error) else "connect")
+            return SendOutcome(OutcomeKind.RETRY, "tls" if _of_tls(error) else "connect")
         except (httpx.HTTPError, httpx.InvalidURL):
-            return Outcome(Kind.RETRY, "connection")
+            return SendOutcome(OutcomeKind.RETRY, "connection")
         except OSError:
-            return Outcome(Kind.RETRY, "dns")
+            return SendOutcome(OutcomeKind.RETRY, "dns")
 
     async def _request(
         self, method: str, headers: Mapping[str, str], body: bytes | None, path: str | None
-    ) -> Answer:
+    ) -> HttpAnswer:
         address = await checked(self._to, ask=self._ask, loopback=self._loopback)
         to = self._to if path is None else Target(*_moved(self._to, path))
         request = self._client.build_request(
@@ -108,7 +108,7 @@ class Poster:
                     break
         finally:
             await answer.aclose()
-        return Answer(answer.status_code, answer.headers, bytes(read))
+        return HttpAnswer(answer.status_code, answer.headers, bytes(read))
 
     async def _resolve(self, host: str, port: int) -> Sequence[str]:
         return await self._threads.run(resolve, host, port)
@@ -136,7 +136,7 @@ def _of_tls(error: BaseException) -> bool:
     return False
 
 
-def classified(status: int, headers: Mapping[str, str], *, now: datetime) -> Outcome:
+def classified(status: int, headers: Mapping[str, str], *, now: datetime) -> SendOutcome:
     """
     What a receiver's status means (research note trace, section 10).
 
@@ -145,17 +145,17 @@ def classified(status: int, headers: Mapping[str, str], *, now: datetime) -> Out
     """
     reason = f"http_{status}"
     if 200 <= status < 300:
-        return Outcome(Kind.DELIVERED, reason, status)
+        return SendOutcome(OutcomeKind.DELIVERED, reason, status)
     if 300 <= status < 400:
-        return Outcome(Kind.PERMANENT, "redirect", status)
+        return SendOutcome(OutcomeKind.PERMANENT, "redirect", status)
     if status in {401, 403}:
-        return Outcome(Kind.PERMANENT, reason, status, toll=DestinationEffect.PAUSE)
+        return SendOutcome(OutcomeKind.PERMANENT, reason, status, toll=DestinationEffect.PAUSE)
     if status == 410:
-        return Outcome(Kind.PERMANENT, reason, status, toll=DestinationEffect.DISABLE)
+        return SendOutcome(OutcomeKind.PERMANENT, reason, status, toll=DestinationEffect.DISABLE)
     if status in _RETRIED or (500 <= status < 600 and status not in _NEVER):
         asked = retry_after(headers.get("retry-after"), now=now)
-        return Outcome(Kind.RETRY, reason, status, retry_after=asked)
-    return Outcome(Kind.PERMANENT, reason, status)
+        return SendOutcome(OutcomeKind.RETRY, reason, status, retry_after=asked)
+    return SendOutcome(OutcomeKind.PERMANENT, reason, status)
 
 
 def retry_after(text: str | None, *, now: datetime) -> timedelta | None:

@@ -7,7 +7,7 @@ import msgspec
 
 from onefold.core.published import Envelope, ResultOnly, require
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel
+from onefold.ports.sink import OutcomeKind, Parcel, SendOutcome
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
@@ -29,9 +29,9 @@ def read(given: Mapping[str, Any], shape: type[Shape], what: str) -> Shape:
         raise InvalidInput([FieldProblem(field, "config", named)]) from None
 
 
-def opened(parcel: Parcel) -> tuple[Envelope, ResultOnly] | Outcome:
+def opened(parcel: Parcel) -> tuple[Envelope, ResultOnly] | SendOutcome:
     """What *parcel* holds; or the outcome of one that is not of a published model."""
     try:
         return require(parcel.body)
     except InvalidInput:
-        return Outcome(Kind.HELD, "schema")
+        return SendOutcome(OutcomeKind.HELD, "schema")

@@ -21,10 +21,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from onefold.adapters.sinks.address import Resolve, target
-from onefold.adapters.sinks.posting import Answer, Poster, classified
+from onefold.adapters.sinks.posting import HttpAnswer, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import Kind, Outcome, Parcel
+from onefold.ports.sink import OutcomeKind, Parcel, SendOutcome
 
 # At DEBUG it tells what is signed, and with which key.
 logging.getLogger("botocore").setLevel(logging.INFO)
@@ -81,16 +81,16 @@ class S3Sink:
         to = target(where, loopback=self._config.loopback, field="config.endpoint")
         self._poster = Poster(to, loopback=self._config.loopback, ask=ask)
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         """Create the delivery's object; one that is there already is received."""
         refused = opened(parcel)
-        if isinstance(refused, Outcome):
+        if isinstance(refused, SendOutcome):
             return refused
         day = parcel.occurred_at.astimezone(UTC).date().isoformat()
         key = f"{self._config.prefix}{day}/{parcel.message_id}.json"
         to = target(self._signed(key, parcel.body), loopback=self._config.loopback)
         answer = await self._poster.request("PUT", _headers(parcel.body), parcel.body, path=to.path)
-        return answer if isinstance(answer, Outcome) else _told(answer, key, now)
+        return answer if isinstance(answer, SendOutcome) else _told(answer, key, now)
 
     def _signed(self, key: str, body: bytes) -> str:
         headers = {"ContentType": _JSON, "IfNoneMatch": "*", "ChecksumSHA256": _checksum(body)}
@@ -146,12 +146,12 @@ def _headers(body: bytes) -> dict[str, str]:
     }
 
 
-def _told(answer: Answer, key: str, now: datetime) -> Outcome:
+def _told(answer: HttpAnswer, key: str, now: datetime) -> SendOutcome:
     if answer.status == 412:
-        return Outcome(Kind.DELIVERED, "there_already", 412, remote_ref=key)
+        return SendOutcome(OutcomeKind.DELIVERED, "there_already", 412, remote_ref=key)
     if answer.status == 409:  # another creates it at this moment
-        return Outcome(Kind.RETRY, "http_409", 409)
+        return SendOutcome(OutcomeKind.RETRY, "http_409", 409)
     outcome = classified(answer.status, answer.headers, now=now)
-    if outcome.kind is Kind.DELIVERED:
+    if outcome.kind is OutcomeKind.DELIVERED:
         return replace(outcome, reason="created", remote_ref=key)
     return outcome

@@ -18,7 +18,7 @@ from onefold.adapters.sinks.address import Resolve, target
 from onefold.adapters.sinks.posting import TOTAL_S, Poster, classified
 from onefold.adapters.sinks.reading import opened, read
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import Outcome, Parcel
+from onefold.ports.sink import Parcel, SendOutcome
 
 _HEADER: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _OURS: Final = (
@@ -68,13 +68,13 @@ class WebhookSink:
             total_s=settings.timeout_s,
         )
 
-    async def send(self, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def send(self, parcel: Parcel, *, now: datetime) -> SendOutcome:
         """Post the parcel's bytes; its id never changes, the signature is this attempt's."""
         refused = opened(parcel)
-        if isinstance(refused, Outcome):
+        if isinstance(refused, SendOutcome):
             return refused
         answer = await self._poster.request("POST", self._headers(parcel, now), parcel.body)
-        if isinstance(answer, Outcome):
+        if isinstance(answer, SendOutcome):
             return answer
         return classified(answer.status, answer.headers, now=now)
 

@@ -38,7 +38,7 @@ from onefold.core.envelope import Event
 from onefold.core.shard import shard_of
 from onefold.core.wire import decode
 from onefold.errors import FieldProblem, InvalidEvent, InvalidInput
-from onefold.ports.audit import Check, Weight
+from onefold.ports.audit import Check, Severity
 from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 
@@ -104,7 +104,9 @@ class SqlAudit:
             ]
 
 
-async def _checked(look: _Look, name: str, promise: str, weight: Weight, checker: Checker) -> Check:
+async def _checked(
+    look: _Look, name: str, promise: str, weight: Severity, checker: Checker
+) -> Check:
     if name.startswith("marker") and not look.markers:
         return Check(name=name, promise=promise, weight=weight, unknown="no marker was named")
     found, samples = await checker(look)
@@ -351,33 +353,33 @@ async def _records_too_old(look: _Look) -> Found:
     return await look.finds(inbox, over, [inbox.c.consumer, inbox.c.event_id])
 
 
-_CHECKS: Sequence[tuple[str, str, Weight, Checker]] = (
-    ("marker_missing", "every record has its effect's marker", Weight.BROKEN, _markers_missing),
-    ("marker_twice", "no event left its marker twice", Weight.BROKEN, _markers_twice),
-    ("record_times", "records were made before now, to be kept", Weight.BROKEN,
+_CHECKS: Sequence[tuple[str, str, Severity, Checker]] = (
+    ("marker_missing", "every record has its effect's marker", Severity.BROKEN, _markers_missing),
+    ("marker_twice", "no event left its marker twice", Severity.BROKEN, _markers_twice),
+    ("record_times", "records were made before now, to be kept", Severity.BROKEN,
      _records_of_the_future),
-    ("lease_too_long", "no lease reaches beyond its longest time", Weight.BROKEN,
+    ("lease_too_long", "no lease reaches beyond its longest time", Severity.BROKEN,
      _leases_far_ahead),
-    ("outbox_states", "no event is both sent and dead, or of the future", Weight.BROKEN,
+    ("outbox_states", "no event is both sent and dead, or of the future", Severity.BROKEN,
      _outbox_contradictions),
-    ("outbox_order", "no event was sent before an earlier one of its key", Weight.BROKEN,
+    ("outbox_order", "no event was sent before an earlier one of its key", Severity.BROKEN,
      _overtaken),
-    ("outbox_bodies", "each outbox row is that of its event", Weight.BROKEN, _bodies),
-    ("settled_log", "no group has settled what was never sent", Weight.BROKEN,
+    ("outbox_bodies", "each outbox row is that of its event", Severity.BROKEN, _bodies),
+    ("settled_log", "no group has settled what was never sent", Severity.BROKEN,
      _settled_beyond_the_log),
-    ("settled_begun", "no group has settled what it never began", Weight.BROKEN,
+    ("settled_begun", "no group has settled what it never began", Severity.BROKEN,
      _settled_beyond_what_was_begun),
     ("settled_done", "what was settled was applied or parked (a policy that drops leaves no trace)",
-     Weight.BROKEN, _settled_without_a_trace),
-    ("lease_over", "no lease was left behind", Weight.WAITING, _leases_over),
-    ("unsent", "no event waits for a relay for an hour", Weight.WAITING, _not_sent),
-    ("dead_events", "no event was given up by the relay", Weight.WAITING, _dead_events),
-    ("dead_letters", "no message lies parked", Weight.WAITING, _letters),
-    ("replays_late", "no replay waits for a worker for an hour", Weight.WAITING, _replays_late),
-    ("deadlines", "no deadline is an hour overdue", Weight.WAITING, _deadlines_overdue),
-    ("unprotected", "no unprotected run is unsettled (`onefold reconcile`)", Weight.WAITING,
+     Severity.BROKEN, _settled_without_a_trace),
+    ("lease_over", "no lease was left behind", Severity.WAITING, _leases_over),
+    ("unsent", "no event waits for a relay for an hour", Severity.WAITING, _not_sent),
+    ("dead_events", "no event was given up by the relay", Severity.WAITING, _dead_events),
+    ("dead_letters", "no message lies parked", Severity.WAITING, _letters),
+    ("replays_late", "no replay waits for a worker for an hour", Severity.WAITING, _replays_late),
+    ("deadlines", "no deadline is an hour overdue", Severity.WAITING, _deadlines_overdue),
+    ("unprotected", "no unprotected run is unsettled (`onefold reconcile`)", Severity.WAITING,
      _unprotected),
-    ("records_old", "no record is a week over its time", Weight.WAITING, _records_too_old),
+    ("records_old", "no record is a week over its time", Severity.WAITING, _records_too_old),
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import and_, func, select, update
 
 from onefold.adapters.sql.schema import outbox
-from onefold.ports.backlog import DeadEvent, Standing
+from onefold.ports.backlog import DeadEvent, OutboxStatus
 from onefold.ports.tables import rows_of
 from onefold.ports.unit_of_work import UnitOfWork
 
@@ -19,13 +19,13 @@ class SqlBacklog:
     def __init__(self, uow: UnitOfWork) -> None:
         self._uow = uow
 
-    async def standing(self) -> Standing:
+    async def standing(self) -> OutboxStatus:
         dead, oldest_at = func.count(outbox.c.dead_at), func.min(outbox.c.published_at)
         query = select(func.count().label("unsent"), dead.label("dead"), oldest_at.label("oldest"))
         async with self._uow.read() as tx:
             found = (await tx.execute(query.where(_UNSENT))).one()
         waiting = found.unsent - found.dead
-        return Standing(waiting=waiting, dead=found.dead, oldest_at=found.oldest)
+        return OutboxStatus(waiting=waiting, dead=found.dead, oldest_at=found.oldest)
 
     async def dead(self, *, limit: int) -> Sequence[DeadEvent]:
         names = ("event_id", "event_type", "key", "attempts", "published_at", "dead_at")

@@ -8,7 +8,7 @@ from sqlalchemy import and_, bindparam, case, select, update
 
 from onefold.adapters.sql.schema import dead_letters, spans, starts
 from onefold.core.ids import derived_id
-from onefold.ports.ledger import Begun, DeadLetter, Span
+from onefold.ports.ledger import Begun, DeadLetter, PositionSpan
 from onefold.ports.tables import rows_of
 from onefold.ports.transport import Partition
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
@@ -37,7 +37,7 @@ class SqlLedger:
         self._uow = uow
 
     async def begin(
-        self, consumer: str, spans_: Collection[Span], *, token: str, now: datetime
+        self, consumer: str, spans_: Collection[PositionSpan], *, token: str, now: datetime
     ) -> Collection[Begun]:
         wanted = {span.partition: span for span in sorted(spans_)}
         topics = sorted({partition.topic for partition in wanted})
@@ -109,7 +109,7 @@ class SqlLedger:
         await tx.execute(update(dead_letters).where(here).values(state="replayed", moved_at=now))
 
 
-def _answer(row: Mapping[str, Any] | None, span: Span, token: str) -> Begun | None:
+def _answer(row: Mapping[str, Any] | None, span: PositionSpan, token: str) -> Begun | None:
     """What was begun before *span* and not settled; once told, told again under its token."""
     if row is None:
         return None
@@ -121,10 +121,10 @@ def _answer(row: Mapping[str, Any] | None, span: Span, token: str) -> Begun | No
 
 def _begun(partition: Partition, row: Mapping[str, Any], which: str) -> Begun | None:
     first, last, token = (row[f"{which}{name}"] for name in ("first", "last", "token"))
-    return None if first is None else Begun(Span(partition, first, last), token)
+    return None if first is None else Begun(PositionSpan(partition, first, last), token)
 
 
-def _note(span: Span, token: str, before: Begun | None, now: datetime) -> dict[str, Any]:
+def _note(span: PositionSpan, token: str, before: Begun | None, now: datetime) -> dict[str, Any]:
     earlier = (None, None, None) if before is None else (*before.span[1:], before.token)
     return dict(zip(_NOTES, (span.first, span.last, now, token, *earlier), strict=True))
 

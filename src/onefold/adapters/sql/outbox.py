@@ -9,7 +9,7 @@ from sqlalchemy import and_, bindparam, exists, or_, select, update
 from onefold.adapters.sql.schema import outbox, relay_shards
 from onefold.core.envelope import Event
 from onefold.core.wire import decode
-from onefold.ports.outbox import Failure, Shipment, Waiting
+from onefold.ports.outbox import SendFailure, Shipment, Waiting
 from onefold.ports.tables import Row, row_of, rows_of
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 
@@ -71,7 +71,7 @@ class SqlOutbox:
         shipment: Shipment,
         *,
         sent: Collection[int],
-        failed: Collection[Failure],
+        failed: Collection[SendFailure],
         now: datetime,
     ) -> bool:
         ours = and_(relay_shards.c.shard == shipment.shard, relay_shards.c.fence == shipment.fence)
@@ -116,7 +116,7 @@ _FAILED = (
 )
 
 
-def _failed_row(failure: Failure, now: datetime) -> Row:
+def _failed_row(failure: SendFailure, now: datetime) -> Row:
     return {
         "_position": failure.position,
         "last_error": failure.error[:1000],

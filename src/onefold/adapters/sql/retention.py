@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Table, and_, delete, exists, or_, select, 
 
 from onefold.adapters.sql.claim_tables import claims, unprotected
 from onefold.adapters.sql.schema import dead_letters, inbox, outbox, spans, starts
-from onefold.ports.retention import Kind
+from onefold.ports.retention import RetentionKind
 from onefold.ports.unit_of_work import Transaction, UnitOfWork
 
 # A message is sent by one machine and its record made by another: how far their clocks
@@ -48,7 +48,7 @@ class SqlRetention:
                 break
         return removed
 
-    async def remove(self, kind: Kind, *, before: datetime, limit: int) -> int:
+    async def remove(self, kind: RetentionKind, *, before: datetime, limit: int) -> int:
         removed = 0
         async with self._uow.begin() as tx:
             for table, over, order in _over(kind, before):
@@ -66,21 +66,21 @@ _UNSENT = and_(outbox.c.event_id == inbox.c.event_id, outbox.c.sent_at.is_(None)
 
 
 def _over(
-    kind: Kind, before: datetime
+    kind: RetentionKind, before: datetime
 ) -> Sequence[tuple[Table, list[ColumnElement[bool]], list[Any]]]:
     """What of *kind* ended before then, by table; and by what order it is found."""
-    if kind is Kind.SENT:
+    if kind is RetentionKind.SENT:
         return [(outbox, _sent_long_ago(before), [outbox.c.position])]
-    if kind is Kind.FORGOTTEN:
+    if kind is RetentionKind.FORGOTTEN:
         return [(claims, [claims.c.forget_at <= before], [claims.c.forget_at])]
-    if kind is Kind.CLAIMS:
+    if kind is RetentionKind.CLAIMS:
         # One whose lease ended so long ago has no worker that could still confirm it.
         left = [claims.c.state != "completed", claims.c.until <= before]
         return [(claims, left, list(claims.primary_key))]
-    if kind is Kind.LETTERS:
+    if kind is RetentionKind.LETTERS:
         final = dead_letters.c.state.in_(("replayed", "discarded"))
         return [(dead_letters, [final, dead_letters.c.moved_at <= before], [dead_letters.c.id])]
-    if kind is Kind.UNPROTECTED:
+    if kind is RetentionKind.UNPROTECTED:
         return [(unprotected, [unprotected.c.settled_at <= before], list(unprotected.primary_key))]
     return [(t, [t.c.begun_at <= before], list(t.primary_key)) for t in (spans, starts)]
 

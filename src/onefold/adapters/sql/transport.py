@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import and_, bindparam, delete, func, or_, select, union_all, update
 
-from onefold.adapters.leased import Beat, LeasedSubscription, Settled, Share
+from onefold.adapters.leased import Beat, LeasedSubscription, PartitionLease, SettledPrefix
 from onefold.adapters.sql.message_tables import headers_of, members, messages, partitions, shares
 from onefold.core.clock import Clock, SystemClock
 from onefold.core.partitions import partition_of
@@ -72,7 +72,7 @@ class _Group:
 
     async def take(
         self, topic: str, member: str, numbers: Collection[int], *, lease_s: float
-    ) -> Mapping[int, Share]:
+    ) -> Mapping[int, PartitionLease]:
         now = self._clock.now()
         free = (
             update(shares)
@@ -86,10 +86,10 @@ class _Group:
         )
         async with self._uow.begin() as tx:
             taken = list(await tx.execute(free))
-        return {r.number: Share(fence=r.fence, after=str(r.settled_to - 1)) for r in taken}
+        return {r.number: PartitionLease(fence=r.fence, after=str(r.settled_to - 1)) for r in taken}
 
     async def read(
-        self, topic: str, member: str, shares_: Mapping[int, Share], *, most: int
+        self, topic: str, member: str, shares_: Mapping[int, PartitionLease], *, most: int
     ) -> Mapping[int, Sequence[Message] | None]:
         async with self._uow.read() as tx:
             owned = select(shares.c.number, shares.c.fence).where(
@@ -109,7 +109,7 @@ class _Group:
         return read
 
     async def settle(
-        self, topic: str, member: str, settled: Mapping[int, Settled]
+        self, topic: str, member: str, settled: Mapping[int, SettledPrefix]
     ) -> Collection[int]:
         lost = []
         async with self._uow.begin() as tx:
@@ -375,7 +375,7 @@ class SqlTransport:
 _messages, _partitions = messages, partitions
 
 
-def _next(topic: str, held: Mapping[int, Share], most: int) -> Any:
+def _next(topic: str, held: Mapping[int, PartitionLease], most: int) -> Any:
     # One bounded look into the key's index for each partition: a union of all, sorted, would
     # read the whole backlog each time. What one has too little of another may fill up.
     each = max(most // len(held) + 1, min(most, 50))

@@ -28,7 +28,7 @@ from onefold.errors import InvalidSetting
 __all__ = ["Server", "ValkeyCluster", "ValkeyServer", "connect", "script"]
 
 
-class Script:
+class LuaScript:
     """The text of a script and the name under which a server remembers it."""
 
     def __init__(self, text: str) -> None:
@@ -36,16 +36,16 @@ class Script:
         self.sha = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-def script(name: str) -> Script:
+def script(name: str) -> LuaScript:
     """The script of that name in `scripts/`."""
     home = files("onefold.adapters.valkey") / "scripts"
-    return Script((home / f"{name}.lua").read_text("utf-8"))
+    return LuaScript((home / f"{name}.lua").read_text("utf-8"))
 
 
 class Server(Protocol):
     """Where scripts run."""
 
-    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
+    async def run(self, script: LuaScript, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
         """
         Run *script*. One round trip; one more when the server has forgotten it.
 
@@ -221,7 +221,7 @@ class ValkeyServer:
         self._line: _Line | None = None
         self._opening = asyncio.Lock()
 
-    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
+    async def run(self, script: LuaScript, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
         rest = (b"%d" % len(keys), *keys, *args)
         with at_the_border():
             try:
@@ -295,7 +295,7 @@ class ValkeyCluster:
             url, protocol=2, socket_timeout=wait_s, socket_connect_timeout=wait_s
         )
 
-    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
+    async def run(self, script: LuaScript, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
         rest: tuple[bytes, ...] = (b"%d" % len(keys), *keys, *args)
         with at_the_border():
             try:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from onefold.adapters.valkey.connection import Script, Server, script
+from onefold.adapters.valkey.connection import LuaScript, Server, script
 from onefold.errors import InvalidSetting
 from onefold.ports.deadlines import Deadline, Deadlines
 
@@ -89,7 +89,7 @@ class ValkeyDeadlines:
         found = zip(asked, (first[0] for first in firsts), strict=True)
         return {kind: _instant(at) for kind, at in found if at}
 
-    async def _run(self, what: Script, kind: str, *args: bytes) -> Any:
+    async def _run(self, what: LuaScript, kind: str, *args: bytes) -> Any:
         stem = f"{self._prefix}:{{{_tag(kind)}}}:"
         keys = [f"{stem}{name}".encode() for name in ("due", "leased", "bodies")]
         return await self._server.run(what, keys, args)

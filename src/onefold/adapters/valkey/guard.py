@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from onefold.adapters.valkey.connection import Script, Server, script
+from onefold.adapters.valkey.connection import LuaScript, Server, script
 from onefold.errors import InvalidSetting
 from onefold.ports.features import Features
 from onefold.ports.guard import Busy, Claim, ClaimKey, Confirmation, Done, Lease, Verdict
@@ -163,7 +163,7 @@ class ValkeyGuard:
 
     async def _each(
         self,
-        what: Script,
+        what: LuaScript,
         leases: Sequence[Lease],
         head: tuple[bytes, ...],
         args: Sequence[tuple[bytes, ...]],

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from itertools import accumulate, count, pairwise
 from struct import unpack_from
 
-from onefold.adapters.leased import Beat, LeasedSubscription, Settled, Share
+from onefold.adapters.leased import Beat, LeasedSubscription, PartitionLease, SettledPrefix
 from onefold.adapters.valkey.connection import Server, connect, script
 from onefold.core.partitions import partition_of
 from onefold.errors import IllegalTransition, InvalidSetting, OnefoldError, StoreUnavailable
@@ -92,17 +92,17 @@ class _Group:
 
     async def take(
         self, topic: str, member: str, numbers: Collection[int], *, lease_s: float
-    ) -> Mapping[int, Share]:
+    ) -> Mapping[int, PartitionLease]:
         fences = await self._server.run(
             _TAKE,
             self._pairs(topic, numbers),
             [self._group.encode(), member.encode(), b"%d" % (lease_s * 1000), _CONSUMER],
         )
         taken = zip(numbers, fences, strict=True)
-        return {number: Share(fence=int(f), after=_START) for number, f in taken if int(f)}
+        return {number: PartitionLease(fence=int(f), after=_START) for number, f in taken if int(f)}
 
     async def read(
-        self, topic: str, member: str, shares: Mapping[int, Share], *, most: int
+        self, topic: str, member: str, shares: Mapping[int, PartitionLease], *, most: int
     ) -> Mapping[int, Sequence[Message] | None]:
         arguments = [self._group.encode(), member.encode(), _CONSUMER]
         arguments += [b"%d" % most, b"%d" % _ANSWER_BYTES]
@@ -117,7 +117,7 @@ class _Group:
         return read
 
     async def settle(
-        self, topic: str, member: str, settled: Mapping[int, Settled]
+        self, topic: str, member: str, settled: Mapping[int, SettledPrefix]
     ) -> Collection[int]:
         arguments = [self._group.encode(), member.encode()]
         for one in settled.values():

@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, Final, cast
 
-from onefold.ports.ledger import Begun, DeadLetter, Ledger, Span, letter_message
+from onefold.ports.ledger import Begun, DeadLetter, Ledger, PositionSpan, letter_message
 from onefold.ports.transport import Partition
 from onefold.testing.contracts.stores import (
     NOON,
@@ -98,7 +98,7 @@ class LedgerContract(Contract):
         *spans: tuple[Partition, int, int],
         consumer: str = "c",
         call: str | None = None,
-    ) -> set[Span]:
+    ) -> set[PositionSpan]:
         call = call or f"call {next(_CALLS)}"
         return {span for span, _ in await self._begun(stores, call, *spans, consumer=consumer)}
 
@@ -109,7 +109,7 @@ class LedgerContract(Contract):
         *spans: tuple[Partition, int, int],
         consumer: str = "c",
     ) -> set[Begun]:
-        noted = [Span(*span) for span in spans]
+        noted = [PositionSpan(*span) for span in spans]
         return set(await self._ledger(stores).begin(consumer, noted, token=call, now=NOON))
 
     async def test_a_span_begun_again_is_told(self) -> None:
@@ -119,7 +119,7 @@ class LedgerContract(Contract):
 
             again = await self._begin(stores, (HERE, 5, 9))
 
-            assert (first, again) == (set(), {Span(HERE, 3, 5)})
+            assert (first, again) == (set(), {PositionSpan(HERE, 3, 5)})
 
     async def test_a_span_that_follows_is_not_suspected(self) -> None:
         """What was settled is not begun again: the next span starts behind it."""
@@ -139,7 +139,7 @@ class LedgerContract(Contract):
 
             found = await self._begin(stores, (HERE, 5, 6), (THERE, 2, 2))
 
-            assert found == {Span(HERE, 6, 9)}
+            assert found == {PositionSpan(HERE, 6, 9)}
 
     async def test_spans_say_by_whom_they_were_begun(self) -> None:
         """So that what one call noted is told from what others did."""
@@ -149,7 +149,10 @@ class LedgerContract(Contract):
 
             found = await self._begun(stores, "three", (HERE, 6, 6), (THERE, 4, 9))
 
-            assert found == {Begun(Span(HERE, 6, 9), "two"), Begun(Span(THERE, 1, 4), "one")}
+            assert found == {
+                Begun(PositionSpan(HERE, 6, 9), "two"),
+                Begun(PositionSpan(THERE, 1, 4), "one"),
+            }
 
     async def test_a_call_does_not_suspect_itself(self) -> None:
         """A commit whose answer was lost is begun again under its token: nobody died."""
@@ -169,7 +172,7 @@ class LedgerContract(Contract):
                 await self._begin(stores, (HERE, 5, 9), (THERE, 2, 2), call="t") for _ in range(3)
             ]
 
-            assert told == [{Span(HERE, 3, 5)}] * 3, told
+            assert told == [{PositionSpan(HERE, 3, 5)}] * 3, told
 
     async def test_who_began_meanwhile_is_suspected(self) -> None:
         """Between a lost answer and its repetition another worker took one of the partitions."""
@@ -179,7 +182,7 @@ class LedgerContract(Contract):
 
             found = await self._begin(stores, (HERE, 3, 5), (THERE, 1, 4), call="t")
 
-            assert found == {Span(HERE, 3, 3)}
+            assert found == {PositionSpan(HERE, 3, 3)}
 
     async def _park(self, stores: Stores, letter: DeadLetter) -> None:
         async with stores.uow.begin() as tx:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from onefold.core.envelope import Event
 from onefold.core.wire import encode_native
-from onefold.ports.outbox import Failure, Shipment
+from onefold.ports.outbox import SendFailure, Shipment
 from onefold.testing.contracts.stores import (
     NOON,
     Contract,
@@ -60,7 +60,7 @@ async def marked(
     if failed is None and not dead:
         return await stores.outbox.mark(shipment, sent=positions, failed=[], now=now)
     again = None if failed is None else now + failed
-    failures = [Failure(position, "refused", again) for position in positions]
+    failures = [SendFailure(position, "refused", again) for position in positions]
     return await stores.outbox.mark(shipment, sent=[], failed=failures, now=now)
 
 

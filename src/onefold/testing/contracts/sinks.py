@@ -19,9 +19,9 @@ from onefold.core.published import MAX_BODY_BYTES, Full, NoSize, ResultOnly, enc
 from onefold.errors import InvalidInput
 from onefold.ports.sink import (
     DestinationEffect,
-    Kind,
-    Outcome,
+    OutcomeKind,
     Parcel,
+    SendOutcome,
     Sink,
     SinkFactory,
     most_at_once,
@@ -32,7 +32,7 @@ __all__ = ["Arrival", "Receiver", "SinkContract", "SinkFeatures", "Trouble", "pa
 NOON: Final = datetime(2026, 1, 15, 14, tzinfo=UTC)
 SAID: Final = "text of the receiver 4711"  # what it says in its answers, and nobody may repeat
 HIDDEN: Final = "hunter2-of-a-wrong-configuration"
-_CODE: Final = re.compile(r"[a-z0-9_]{1,40}")  # as `Outcome` says
+_CODE: Final = re.compile(r"[a-z0-9_]{1,40}")  # as `SendOutcome` says
 _LAST_STEP: Final = 1000
 
 
@@ -52,16 +52,16 @@ class Trouble(StrEnum):
     )
 
 
-_MEANING: Final[Mapping[Trouble, tuple[Kind, DestinationEffect]]] = {
-    Trouble.AWAY: (Kind.RETRY, DestinationEffect.NONE),
-    Trouble.BUSY: (Kind.RETRY, DestinationEffect.NONE),
-    Trouble.CROWDED: (Kind.RETRY, DestinationEffect.NONE),
-    Trouble.REFUSES: (Kind.PERMANENT, DestinationEffect.NONE),
-    Trouble.LOCKED_OUT: (Kind.PERMANENT, DestinationEffect.PAUSE),
-    Trouble.CLOSED_DOWN: (Kind.PERMANENT, DestinationEffect.DISABLE),
-    Trouble.DEAF: (Kind.RETRY, DestinationEffect.NONE),
-    Trouble.SILENT: (Kind.RETRY, DestinationEffect.NONE),
-    Trouble.UNFINISHED: (Kind.WAITING, DestinationEffect.NONE),
+_MEANING: Final[Mapping[Trouble, tuple[OutcomeKind, DestinationEffect]]] = {
+    Trouble.AWAY: (OutcomeKind.RETRY, DestinationEffect.NONE),
+    Trouble.BUSY: (OutcomeKind.RETRY, DestinationEffect.NONE),
+    Trouble.CROWDED: (OutcomeKind.RETRY, DestinationEffect.NONE),
+    Trouble.REFUSES: (OutcomeKind.PERMANENT, DestinationEffect.NONE),
+    Trouble.LOCKED_OUT: (OutcomeKind.PERMANENT, DestinationEffect.PAUSE),
+    Trouble.CLOSED_DOWN: (OutcomeKind.PERMANENT, DestinationEffect.DISABLE),
+    Trouble.DEAF: (OutcomeKind.RETRY, DestinationEffect.NONE),
+    Trouble.SILENT: (OutcomeKind.RETRY, DestinationEffect.NONE),
+    Trouble.UNFINISHED: (OutcomeKind.WAITING, DestinationEffect.NONE),
 }
 
 
@@ -182,7 +182,7 @@ class SinkContract:
 
     # What the cases share.
 
-    async def _send(self, receiver: Receiver, *parcels: Parcel) -> list[Outcome]:
+    async def _send(self, receiver: Receiver, *parcels: Parcel) -> list[SendOutcome]:
         """Send by a sink of its own, one after the other; every attempt must end."""
         sink = _made(receiver)
         try:
@@ -190,13 +190,13 @@ class SinkContract:
         finally:
             await sink.aclose()
 
-    async def _sent(self, sink: Sink, one: Parcel) -> Outcome:
+    async def _sent(self, sink: Sink, one: Parcel) -> SendOutcome:
         async with asyncio.timeout(self.patience_s):
             return await sink.send(one, now=NOON)
 
     async def _send_many(
         self, receiver: Receiver, parcels: Sequence[Parcel]
-    ) -> Sequence[Outcome] | None:
+    ) -> Sequence[SendOutcome] | None:
         """Send all in one call; None: the sink takes one at a time."""
         sink = _made(receiver)
         try:
@@ -225,7 +225,7 @@ class SinkContract:
 
             await receiver.trouble(None)
             (after,) = await self._send(receiver, _any(receiver, attempt=2))
-            assert after.kind is Kind.DELIVERED, after
+            assert after.kind is OutcomeKind.DELIVERED, after
             _whole(receiver, await receiver.arrived(), [_any(receiver)])
 
     # -- what is sent ----------------------------------------------------------------------
@@ -240,7 +240,9 @@ class SinkContract:
 
             outcomes = await self._send(receiver, *parcels)
 
-            assert [one.kind for one in outcomes] == [Kind.DELIVERED] * len(parcels), outcomes
+            assert [one.kind for one in outcomes] == [OutcomeKind.DELIVERED] * len(parcels), (
+                outcomes
+            )
             _whole(receiver, await receiver.arrived(), parcels)
             if receiver.features.sends == "bytes":
                 assert len(await receiver.arrived()) == len(parcels)
@@ -252,7 +254,7 @@ class SinkContract:
 
             outcomes = await self._send(receiver, *(parcel(profile=one) for one in others))
 
-            assert [one.kind for one in outcomes] == [Kind.HELD] * len(others), outcomes
+            assert [one.kind for one in outcomes] == [OutcomeKind.HELD] * len(others), outcomes
             assert await receiver.arrived() == []
 
     async def test_what_is_no_published_payload_goes_nowhere(self) -> None:
@@ -272,7 +274,7 @@ class SinkContract:
 
             outcomes = await self._send(receiver, *(_with(good, body) for body in bodies))
 
-            assert [one.kind for one in outcomes] == [Kind.HELD] * len(bodies), outcomes
+            assert [one.kind for one in outcomes] == [OutcomeKind.HELD] * len(bodies), outcomes
             assert await receiver.arrived() == []
 
     async def test_an_attempt_sends_the_same_id_and_bytes(self) -> None:
@@ -280,7 +282,7 @@ class SinkContract:
         async with self.fresh() as receiver:
             for attempt in (1, 2, 3):
                 (outcome,) = await self._send(receiver, _any(receiver, attempt=attempt))
-                assert outcome.kind is Kind.DELIVERED, outcome
+                assert outcome.kind is OutcomeKind.DELIVERED, outcome
 
             arrived = await receiver.arrived()
 
@@ -302,7 +304,7 @@ class SinkContract:
                 await one.aclose()
                 await other.aclose()
 
-            assert {outcome.kind for outcome in (first, *rest)} == {Kind.DELIVERED}, rest
+            assert {outcome.kind for outcome in (first, *rest)} == {OutcomeKind.DELIVERED}, rest
             assert len(await receiver.arrived()) == (receiver.features.sends != "nothing")
 
     async def test_many_at_once_are_each_itself(self) -> None:
@@ -315,7 +317,7 @@ class SinkContract:
             finally:
                 await sink.aclose()
 
-            assert [one.kind for one in outcomes] == [Kind.DELIVERED] * 12, outcomes
+            assert [one.kind for one in outcomes] == [OutcomeKind.DELIVERED] * 12, outcomes
             _whole(receiver, await receiver.arrived(), parcels)
 
     # -- many in one call, where the sink declares `most_at_once` -----------------------------
@@ -331,7 +333,7 @@ class SinkContract:
 
             if outcomes is None:
                 return  # declared: one at a time
-            kinds = [Kind.HELD if one is bad else Kind.DELIVERED for one in parcels]
+            kinds = [OutcomeKind.HELD if one is bad else OutcomeKind.DELIVERED for one in parcels]
             assert [one.kind for one in outcomes] == kinds, outcomes
             _whole(receiver, await receiver.arrived(), good)
 
@@ -354,7 +356,7 @@ class SinkContract:
                     for number, one in enumerate(outcomes)
                 ]
                 after = await self._send(receiver, *again)
-                assert [one.kind for one in after] == [Kind.DELIVERED] * 3, after
+                assert [one.kind for one in after] == [OutcomeKind.DELIVERED] * 3, after
                 _whole(receiver, await receiver.arrived(), parcels)
 
     async def test_many_given_up_anywhere_are_not_torn(self) -> None:
@@ -375,7 +377,9 @@ class SinkContract:
                 again = [_any(receiver, number, attempt=2) for number in range(3)]
                 outcomes = await self._send(receiver, *again)
 
-                assert [one.kind for one in outcomes] == [Kind.DELIVERED] * 3, f"after step {step}"
+                assert [one.kind for one in outcomes] == [OutcomeKind.DELIVERED] * 3, (
+                    f"after step {step}"
+                )
                 _whole(receiver, await receiver.arrived(), parcels)
             if survived:
                 return
@@ -430,7 +434,7 @@ class SinkContract:
             await receiver.trouble(None)
             (ended,) = await self._send(receiver, _any(receiver, attempt=3, after=looked))
 
-            assert ended.kind is Kind.DELIVERED, ended
+            assert ended.kind is OutcomeKind.DELIVERED, ended
             assert len(await receiver.arrived()) == came, "what was waited for was sent again"
             _whole(receiver, await receiver.arrived(), [_any(receiver)])
 
@@ -449,7 +453,7 @@ class SinkContract:
 
                 (outcome,) = await self._send(receiver, _any(receiver, attempt=2))
 
-                assert outcome.kind is Kind.DELIVERED, f"after step {step}: {outcome}"
+                assert outcome.kind is OutcomeKind.DELIVERED, f"after step {step}: {outcome}"
                 _whole(receiver, await receiver.arrived(), [one])
             if survived:
                 return
@@ -506,7 +510,7 @@ class SinkContract:
 
             (outcome,) = await self._send(receiver, _any(receiver, 1))
 
-            assert outcome.kind is Kind.DELIVERED, outcome
+            assert outcome.kind is OutcomeKind.DELIVERED, outcome
 
 
 def _made(receiver: Receiver) -> Sink:
@@ -514,22 +518,25 @@ def _made(receiver: Receiver) -> Sink:
 
 
 def _any(
-    receiver: Receiver, number: int = 0, *, attempt: int = 1, after: Outcome | None = None
+    receiver: Receiver, number: int = 0, *, attempt: int = 1, after: SendOutcome | None = None
 ) -> Parcel:
     """A parcel of a model that the sink sends; after that outcome, as a courier sends it."""
     made = parcel(number, profile=min(receiver.features.profiles), attempt=attempt)
-    if after is None or after.kind is not Kind.WAITING:
+    if after is None or after.kind is not OutcomeKind.WAITING:
         return made
     return replace(made, remote_ref=after.remote_ref)
 
 
-def _fits(outcome: Outcome, trouble: Trouble | None) -> None:
+def _fits(outcome: SendOutcome, trouble: Trouble | None) -> None:
     """The outcome is what *trouble* means; a receiver that is busy may be left to rest."""
-    kind, toll = (Kind.DELIVERED, DestinationEffect.NONE) if trouble is None else _MEANING[trouble]
-    assert outcome.kind is kind, outcome
-    assert outcome.toll is toll or (kind, outcome.toll) == (Kind.WAITING, DestinationEffect.REST), (
-        outcome
+    kind, toll = (
+        (OutcomeKind.DELIVERED, DestinationEffect.NONE) if trouble is None else _MEANING[trouble]
     )
+    assert outcome.kind is kind, outcome
+    assert outcome.toll is toll or (kind, outcome.toll) == (
+        OutcomeKind.WAITING,
+        DestinationEffect.REST,
+    ), outcome
 
 
 def _with(one: Parcel, body: bytes) -> Parcel:

@@ -23,7 +23,7 @@ class MortalSubscription(Subscription, Protocol):
         ...
 
 
-class Broker(Protocol):
+class BrokerUnderTest(Protocol):
     """One broker, as the processes of a test see it."""
 
     async def open(self) -> Transport:
@@ -69,7 +69,7 @@ class TransportContract:
     patience_s = 15.0  # within it, whatever is to arrive has arrived
     silence_s = 0.3  # how long nothing may come, to believe that nothing comes
 
-    def broker(self) -> AbstractAsyncContextManager[Broker]:
+    def broker(self) -> AbstractAsyncContextManager[BrokerUnderTest]:
         """A broker with no topic in it that this test has named."""
         raise NotImplementedError
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from onefold.testing.crash.invariants import Effect, Violation, judged
 from onefold.testing.crash.points import Crash, Reaper
-from onefold.testing.crash.report import Failure, difference
+from onefold.testing.crash.report import FailedRun, difference
 from onefold.testing.marks import collected
 
 Attempt = Callable[[Reaper], Awaitable[None]]
@@ -91,7 +91,7 @@ class Explored:
     """
 
     deaths: list[str] = field(default_factory=list)
-    broken: dict[str, Failure] = field(default_factory=dict)
+    broken: dict[str, FailedRun] = field(default_factory=dict)
     marks: Counter[str] = field(default_factory=Counter)
     runs: int = 0
 
@@ -222,9 +222,9 @@ class _Search:
             self.found.broken[name] = self.failure(name, run)
         return run
 
-    def failure(self, name: str, run: _Run) -> Failure:
+    def failure(self, name: str, run: _Run) -> FailedRun:
         """The report of a run."""
-        return Failure(
+        return FailedRun(
             fates=name,
             broken=run.broken,
             difference=difference(self.whole, run.state),

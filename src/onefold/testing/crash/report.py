@@ -6,11 +6,11 @@ from pprint import pformat
 
 from onefold.testing.crash.invariants import Violation
 
-__all__ = ["Failure", "difference"]
+__all__ = ["FailedRun", "difference"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class FailedRun:
     """
     One run that broke a promise; `str` is the report.
 

@@ -14,7 +14,7 @@ from typing import Any
 from onefold.testing.crash.explorer import Make, Scenario
 from onefold.testing.crash.invariants import Violation
 from onefold.testing.crash.points import Reaper
-from onefold.testing.crash.report import Failure, difference
+from onefold.testing.crash.report import FailedRun, difference
 from onefold.testing.marks import collected
 from onefold.testing.schedule.loop import Label, ScheduleLoop, turn
 from onefold.testing.schedule.strategies import ByChance, Everything, Pruned, Replayed
@@ -139,7 +139,7 @@ class Schedules:
     runs: int = 0
     pruned: int = 0
     complete: bool = False
-    failure: Failure | None = None
+    failure: FailedRun | None = None
     marks: Counter[str] = field(default_factory=Counter)
 
     def verify(self) -> None:
@@ -297,11 +297,11 @@ class _Search:
                     break
         self.found.failure = self._failure(best, wrong)
 
-    def _failure(self, choices: Sequence[int], wrong: Exception) -> Failure:
+    def _failure(self, choices: Sequence[int], wrong: Exception) -> FailedRun:
         name = "".join(_DIGITS[choice] for choice in choices).rstrip("0") or "0"
         broken, lines = _told(wrong)
         size = "" if self._messages is None else f"{_OF}{self._messages}"
-        return Failure(
+        return FailedRun(
             how="under schedule",
             fates=name,
             broken=broken,

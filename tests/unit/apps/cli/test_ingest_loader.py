@@ -23,8 +23,8 @@ from onefold_server.cli.ingest.loader import (
 )
 from onefold_server.cli.ingest.rejects import Reject, Rejects
 from onefold_server.cli.ingest.report import as_json, progress_bar, summary
-from onefold_server.cli.ingest.rows import Row
-from onefold_server.cli.ingest.sources import Source
+from onefold_server.cli.ingest.rows import SourceRow
+from onefold_server.cli.ingest.sources import RowSource
 from onefold_server.cli.ingest.spec import wrong
 from onefold_server.domains.telemetry.intake import Receipt, Refusal
 
@@ -67,8 +67,8 @@ def line(type_: str = "a", session: int = 1) -> str:
     return json.dumps({"event_type": type_, "session_id": str(UUID(int=session))}) + "\n"
 
 
-def source(content: str, name: str | None = "log.jsonl") -> Source:
-    return Source(name, io.BytesIO(content.encode()))
+def source(content: str, name: str | None = "log.jsonl") -> RowSource:
+    return RowSource(name, io.BytesIO(content.encode()))
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def load(rejects: Rejects) -> Load:
     return Load(Ledger(), rejects, None, None, Interrupt())
 
 
-def quiet(_source: Source, _tally: Tally) -> None:
+def quiet(_source: RowSource, _tally: Tally) -> None:
     """No bar."""
 
 
@@ -157,7 +157,7 @@ async def test_what_was_sent_before_an_error_is_told(rejects: Rejects) -> None:
 async def test_a_stop_takes_effect_between_batches(load: Load) -> None:
     """The batch on its way is finished and told first."""
 
-    def stop(_source: Source, _tally: Tally) -> None:
+    def stop(_source: RowSource, _tally: Tally) -> None:
         load.interrupt.asked = True
 
     with pytest.raises(KeyboardInterrupt):
@@ -166,9 +166,9 @@ async def test_a_stop_takes_effect_between_batches(load: Load) -> None:
     assert counts(load.total) == (1000, 1000, 0, 0, 1)
 
 
-def numbered(count: int, size: int = 1) -> Iterator[tuple[Row, Any]]:
+def numbered(count: int, size: int = 1) -> Iterator[tuple[SourceRow, Any]]:
     for number in range(count):
-        yield Row(number, "x" * size, ()), {}
+        yield SourceRow(number, "x" * size, ()), {}
 
 
 def test_batches_hold_a_thousand_rows_or_some_megabytes() -> None:
@@ -182,7 +182,7 @@ def test_batches_hold_a_thousand_rows_or_some_megabytes() -> None:
 def test_rows_before_an_error_come_before_it(before: int) -> None:
     """A damaged file gives what it has."""
 
-    def damaged() -> Iterator[tuple[Row, Any]]:
+    def damaged() -> Iterator[tuple[SourceRow, Any]]:
         yield from numbered(before)
         raise wrong("log.csv.gz", "is damaged")
 
@@ -260,10 +260,10 @@ def test_a_bar_says_where_the_load_is(size: int | None) -> None:
     """The file, and how many rows were read of all files."""
     ours, theirs = pty.openpty()
     with open(theirs, "w") as terminal, progress_bar(size, terminal) as show:  # noqa: PTH123
-        first = Source("a.jsonl", io.BytesIO(b"x"), size=size)
+        first = RowSource("a.jsonl", io.BytesIO(b"x"), size=size)
         show(first, Tally("a.jsonl", rows=1234))
         first.close()  # as a loader does before it opens the next
-        show(Source("b.jsonl", io.BytesIO(b"x"), size=size), Tally("b.jsonl", rows=2))
+        show(RowSource("b.jsonl", io.BytesIO(b"x"), size=size), Tally("b.jsonl", rows=2))
         terminal.flush()
         drawn = os.read(ours, 65536).decode()
         while "1,236 rows" not in drawn:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from onefold.core.ids import derived_id
 from onefold.errors import InvalidInput
 from onefold_server.cli.ingest.mapping import HEAD_ROWS, read_events, snake_case
-from onefold_server.cli.ingest.rows import Fault
-from onefold_server.cli.ingest.sources import Source
+from onefold_server.cli.ingest.rows import RowFault
+from onefold_server.cli.ingest.sources import RowSource
 from onefold_server.cli.ingest.spec import parse_spec
 
 SCHOOL = UUID(int=9)
@@ -47,9 +47,9 @@ def events(
     school_id: UUID | None = SCHOOL,
 ) -> list[Any]:
     """Each row's event, or the code of what is wrong with it."""
-    source = Source(name, io.BytesIO(content.encode()))
+    source = RowSource(name, io.BytesIO(content.encode()))
     read = read_events(source, parse_spec(spec, "map.toml") if spec else None, school_id=school_id)
-    return [out.code if isinstance(out, Fault) else out for _, out in read]
+    return [out.code if isinstance(out, RowFault) else out for _, out in read]
 
 
 def event(content: str, spec: str | None, **how: Any) -> Any:

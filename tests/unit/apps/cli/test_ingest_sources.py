@@ -12,14 +12,14 @@ from onefold_server.cli.ingest.sources import (
     MAX_LINE_BYTES,
     MAX_ROW_LINES,
     Layout,
-    Source,
+    RowSource,
     source_name,
 )
 from onefold_server.cli.ingest.spec import FileSpec
 
 
-def source(content: bytes, name: str | None = "log.csv") -> Source:
-    return Source(name, io.BytesIO(content))
+def source(content: bytes, name: str | None = "log.csv") -> RowSource:
+    return RowSource(name, io.BytesIO(content))
 
 
 def rows_of(content: bytes, name: str | None = "log.csv", **file: Any) -> list[tuple[int, Any]]:
@@ -232,7 +232,7 @@ def test_a_file_knows_its_name_and_size(tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
     file.write_bytes(b"a\n1\n")
 
-    opened = Source.open(file)
+    opened = RowSource.open(file)
 
     assert (opened.name, opened.label, opened.stem) == ("log.csv", "log.csv", "log")
     assert (opened.size, opened.read_bytes) == (4, 0)
@@ -254,12 +254,12 @@ def test_a_source_without_a_name_is_standard_input() -> None:
 def test_what_cannot_be_opened_is_refused(tmp_path: Path, name: str, said: str) -> None:
     """In one line that names it."""
     with pytest.raises(InvalidInput, match=said):
-        Source.open(tmp_path / name)
+        RowSource.open(tmp_path / name)
 
 
 def test_a_pipe_has_neither_name_nor_size() -> None:
     """`/dev/fd/63` would be another name at the next call."""
-    opened = Source.open(Path("/dev/null"))
+    opened = RowSource.open(Path("/dev/null"))
 
     assert (opened.name, opened.size) == (None, None)
     opened.close()
@@ -271,5 +271,5 @@ def test_a_file_whose_name_is_no_text_needs_another(tmp_path: Path) -> None:
     file.touch()
 
     with pytest.raises(InvalidInput, match=r"is a name that is not UTF-8; say --source NAME"):
-        Source.open(file)
-    Source.open(file, "log.csv").close()
+        RowSource.open(file)
+    RowSource.open(file, "log.csv").close()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from onefold_server.cli.ingest.rows import Fault
+from onefold_server.cli.ingest.rows import RowFault
 from onefold_server.cli.ingest.spec import TimeSpec
 from onefold_server.cli.ingest.times import time_reader
 
@@ -72,7 +72,7 @@ def test_a_time_that_means_no_instant_is_a_fault(
     text: str, spec: dict[str, str], code: str
 ) -> None:
     """Of its row alone."""
-    with pytest.raises(Fault) as fault:
+    with pytest.raises(RowFault) as fault:
         read(text, **spec)
 
     assert fault.value.code == code

@@ -16,16 +16,18 @@ from onefold.errors import Refused
 from onefold_server.cli.ingest.interrupt import Interrupt
 from onefold_server.cli.ingest.mapping import read_events
 from onefold_server.cli.ingest.rejects import Reject, Rejects
-from onefold_server.cli.ingest.rows import Fault, Row
-from onefold_server.cli.ingest.sinks import Sink
-from onefold_server.cli.ingest.sources import Source
+from onefold_server.cli.ingest.rows import RowFault, SourceRow
+from onefold_server.cli.ingest.sinks import IngestTarget
+from onefold_server.cli.ingest.sources import RowSource
 from onefold_server.cli.ingest.spec import MapSpec
 from onefold_server.domains.telemetry.rules import MAX_BATCH
 
 MAX_BATCH_BYTES: Final = 4 << 20  # of rows; their JSON is then well under a server's 12 MB
 MAX_SESSIONS: Final = 50_000  # told apart, in about 5 MB
 
-Batch = list[tuple[Row, Any]]  # each row with its event, or the `Fault` that kept it from one
+Batch = list[
+    tuple[SourceRow, Any]
+]  # each row with its event, or the `RowFault` that kept it from one
 
 
 class Distinct:
@@ -73,7 +75,7 @@ class Load:
         total: All of them; a session that is in several sources counts once.
     """
 
-    sink: Sink
+    sink: IngestTarget
     rejects: Rejects
     spec: MapSpec | None
     school_id: UUID | None
@@ -81,7 +83,7 @@ class Load:
     tallies: list[Tally] = field(default_factory=list)
     total: Tally = field(default_factory=lambda: Tally("total"))
 
-    async def run(self, source: Source, progress: Callable[[Source, Tally], None]) -> None:
+    async def run(self, source: RowSource, progress: Callable[[RowSource, Tally], None]) -> None:
         """
         Load *source*; `progress` is told after each batch.
 
@@ -102,9 +104,9 @@ class Load:
         with self.interrupt.at_once():
             return next(coming, None)
 
-    async def _send(self, source: Source, batch: Batch, tally: Tally) -> None:
-        rejects = [_reject(source, row, out) for row, out in batch if isinstance(out, Fault)]
-        events = [(row, out) for row, out in batch if not isinstance(out, Fault)]
+    async def _send(self, source: RowSource, batch: Batch, tally: Tally) -> None:
+        rejects = [_reject(source, row, out) for row, out in batch if isinstance(out, RowFault)]
+        events = [(row, out) for row, out in batch if not isinstance(out, RowFault)]
         applied = repeated = 0
         if events:
             batch_id = derived_id("batch", source.label, str(batch[0][0].number))
@@ -113,7 +115,7 @@ class Load:
             refused = {refusal.index: refusal for refusal in receipt.refused}
             for index, (row, event) in enumerate(events):
                 if index in refused:
-                    why = Fault(refused[index].code, refused[index].reason)
+                    why = RowFault(refused[index].code, refused[index].reason)
                     rejects.append(_reject(source, row, why))
                 else:
                     session_id = UUID(event["session_id"])
@@ -127,7 +129,7 @@ class Load:
             sums.refused += len(rejects)
 
 
-def batches(rows: Iterator[tuple[Row, Any]]) -> Iterator[Batch]:
+def batches(rows: Iterator[tuple[SourceRow, Any]]) -> Iterator[Batch]:
     """Up to 1000 rows and some MiB at a time; those before an error come before it."""
     batch: Batch = []
     size = 0
@@ -146,5 +148,5 @@ def batches(rows: Iterator[tuple[Row, Any]]) -> Iterator[Batch]:
         yield batch
 
 
-def _reject(source: Source, row: Row, fault: Fault) -> Reject:
+def _reject(source: RowSource, row: SourceRow, fault: RowFault) -> Reject:
     return Reject(source.label, row.number, fault.code, fault.reason, row.raw)

@@ -14,8 +14,8 @@ import msgspec
 from onefold.core.ids import derived_id
 from onefold.core.json_value import decode_json
 from onefold.errors import InvalidEvent
-from onefold_server.cli.ingest.rows import Fault, Row
-from onefold_server.cli.ingest.sources import Layout, Source
+from onefold_server.cli.ingest.rows import RowFault, SourceRow
+from onefold_server.cli.ingest.sources import Layout, RowSource
 from onefold_server.cli.ingest.spec import (
     Column,
     DataSpec,
@@ -24,10 +24,10 @@ from onefold_server.cli.ingest.spec import (
     Head,
     IdSpec,
     MapSpec,
-    Origin,
     Rename,
     TimeSpec,
     TypeSpec,
+    ValueOrigin,
     wrong,
 )
 from onefold_server.cli.ingest.times import time_reader
@@ -36,8 +36,8 @@ from onefold_server.domains.telemetry.rules import TelemetryEvent
 HEAD_ROWS: Final = 100  # among which `head` looks
 FIELDS: Final = TelemetryEvent.__struct_fields__  # of an event, in their order
 
-Cell = Callable[[Row], Any]  # a JSON value; None where there is nothing; raises Fault
-TextCell = Callable[[Row], str | None]
+Cell = Callable[[SourceRow], Any]  # a JSON value; None where there is nothing; raises Fault
+TextCell = Callable[[SourceRow], str | None]
 _UUID: Final = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _JSON_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -57,17 +57,17 @@ class Binding:
         head: The first rows of the source.
     """
 
-    source: Source
+    source: RowSource
     layout: Layout
     school_id: UUID | None
-    head: Sequence[Row]
+    head: Sequence[SourceRow]
 
 
 def read_events(
-    source: Source, spec: MapSpec | None, *, school_id: UUID | None
-) -> Iterator[tuple[Row, Any]]:
+    source: RowSource, spec: MapSpec | None, *, school_id: UUID | None
+) -> Iterator[tuple[SourceRow, Any]]:
     """
-    Each row of *source* with its event, or with the `Fault` that keeps it from being one.
+    Each row of *source* with its event, or with the `RowFault` that keeps it from being one.
 
     Without *spec* the fields have their own names: JSONL is taken as it is, and the header
     of CSV or TSV names fields of an event, `data` holding JSON.
@@ -86,19 +86,21 @@ def read_events(
     return _each(chain(head, table.rows), event)
 
 
-def _each(rows: Iterator[Row], event: Callable[[Row], Any]) -> Iterator[tuple[Row, Any]]:
+def _each(
+    rows: Iterator[SourceRow], event: Callable[[SourceRow], Any]
+) -> Iterator[tuple[SourceRow, Any]]:
     for row in rows:
         if row.fault:
             yield row, row.fault
             continue
         try:
             yield row, event(row)
-        except Fault as fault:
+        except RowFault as fault:
             yield row, fault
 
 
-def _as_it_is(source: Source) -> Callable[[Row], Any]:
-    def event(row: Row) -> Any:
+def _as_it_is(source: RowSource) -> Callable[[SourceRow], Any]:
+    def event(row: SourceRow) -> Any:
         if row.cells.get("event_id") is None:
             row.cells["event_id"] = row_id(source, row)
         return row.cells
@@ -106,7 +108,7 @@ def _as_it_is(source: Source) -> Callable[[Row], Any]:
     return event
 
 
-def row_id(source: Source, row: Row) -> str:
+def row_id(source: RowSource, row: SourceRow) -> str:
     """The id of a row that has none: the same whenever and wherever the file is loaded."""
     if source.name is None:
         reason = f"line {row.number} has no event_id: say --source NAME, from which ids are made"
@@ -128,7 +130,7 @@ def _own_names(layout: Layout) -> MapSpec:
     return MapSpec(event=msgspec.convert(tables, EventSpec))
 
 
-def _mapped(spec: MapSpec, bound: Binding) -> Callable[[Row], dict[str, Any]]:
+def _mapped(spec: MapSpec, bound: Binding) -> Callable[[SourceRow], dict[str, Any]]:
     said = spec.event
     fields: dict[str, Cell] = {
         "student_id": _id_cell("student", said.student_id, bound),
@@ -143,7 +145,7 @@ def _mapped(spec: MapSpec, bound: Binding) -> Callable[[Row], dict[str, Any]]:
             fields[name] = _text_cell(origin, bound)
     data = _data_cell(spec, bound)
 
-    def event(row: Row) -> dict[str, Any]:
+    def event(row: SourceRow) -> dict[str, Any]:
         made = {name: value for name, cell in fields.items() if (value := cell(row)) is not None}
         if "event_id" not in made:
             made["event_id"] = row_id(bound.source, row)
@@ -153,7 +155,7 @@ def _mapped(spec: MapSpec, bound: Binding) -> Callable[[Row], dict[str, Any]]:
     return event
 
 
-def _cell(origin: Origin, bound: Binding) -> Cell:
+def _cell(origin: ValueOrigin, bound: Binding) -> Cell:
     """What *origin* says, as it stands in the file."""
     if origin.head is not None:
         found = _found_in_head(origin.head, bound)
@@ -177,12 +179,12 @@ def _column(column: Column, layout: Layout) -> Cell:
     index = layout.index(column)
     take = itemgetter(index)
 
-    def cell(row: Row) -> Any:
+    def cell(row: SourceRow) -> Any:
         try:
             return take(row.cells) or None
         except IndexError:
             reason = f"expected a column {index + 1}, found {len(row.cells)} columns"
-            raise Fault("column_count", reason) from None
+            raise RowFault("column_count", reason) from None
 
     return cell
 
@@ -191,7 +193,7 @@ def _path(path: str) -> Cell:
     """A member of a JSON object by its name, else by the names along the way to it."""
     steps = path.split(".")
 
-    def cell(row: Row) -> Any:
+    def cell(row: SourceRow) -> Any:
         if path in row.cells:
             return row.cells[path]
         value = row.cells
@@ -210,20 +212,20 @@ def _found_in_head(head: Head, bound: Binding) -> str | None:
             if not row.fault and marks(row) == head.when.equals:
                 found = value(row)
                 return None if found in head.ignore else found
-        except Fault:
+        except RowFault:
             continue
     return None
 
 
-def _text_cell(origin: Origin, bound: Binding) -> TextCell:
+def _text_cell(origin: ValueOrigin, bound: Binding) -> TextCell:
     return _text(_cell(origin, bound))
 
 
 def _text(cell: Cell) -> TextCell:
-    def text(row: Row) -> str | None:
+    def text(row: SourceRow) -> str | None:
         value = cell(row)
         if isinstance(value, dict | list):
-            raise Fault("not_a_text", "a text or a number is expected, not an object or a list")
+            raise RowFault("not_a_text", "a text or a number is expected, not an object or a list")
         if value is None:
             return None
         said = value if isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -243,7 +245,7 @@ def _remembering(text: TextCell, convert: Callable[[str], str]) -> TextCell:
     """*convert* of *text*; the last 1024 are remembered, for most rows repeat one of them."""
     remembered = lru_cache(maxsize=1024)(convert)
 
-    def cell(row: Row) -> str | None:
+    def cell(row: SourceRow) -> str | None:
         said = text(row)
         if said is None:
             return None
@@ -255,7 +257,7 @@ def _remembering(text: TextCell, convert: Callable[[str], str]) -> TextCell:
 def _uuid(kind: str, text: str) -> str:
     if not _UUID.fullmatch(text):
         reason = f"{text[:60]!r} is no UUID; to make one of it, say derive in --map"
-        raise Fault("not_a_uuid", f"{kind}_id {reason}")
+        raise RowFault("not_a_uuid", f"{kind}_id {reason}")
     return str(UUID(text))
 
 
@@ -278,7 +280,7 @@ def _type_cell(spec: TypeSpec, bound: Binding) -> Cell:
     named = {r.name for r in spec.rename}
     styled = _remembering(text, snake_case if spec.style == "snake_case" else str)
 
-    def type_(row: Row) -> str | None:
+    def type_(row: SourceRow) -> str | None:
         said = text(row)
         if said in named:
             for name, applies, to in renames:
@@ -289,7 +291,7 @@ def _type_cell(spec: TypeSpec, bound: Binding) -> Cell:
     return type_
 
 
-def _rename_applies(rename: Rename, bound: Binding) -> Callable[[Row], bool]:
+def _rename_applies(rename: Rename, bound: Binding) -> Callable[[SourceRow], bool]:
     if rename.column is None or rename.matches is None:
         return lambda _: True
     text, pattern = _text(_column(rename.column, bound.layout)), re.compile(rename.matches)
@@ -307,16 +309,16 @@ def _time_cell(spec: TimeSpec, bound: Binding) -> Cell:
     return _remembering(_text_cell(spec, bound), time_reader(spec))
 
 
-def _data_cell(spec: MapSpec, bound: Binding) -> Callable[[Row], Any]:
+def _data_cell(spec: MapSpec, bound: Binding) -> Callable[[SourceRow], Any]:
     whole = _typed(spec.event.data, bound) if spec.event.data else None
     members = {name: _typed(origin, bound) for name, origin in spec.data.items()}
 
-    def data(row: Row) -> Any:
+    def data(row: SourceRow) -> Any:
         base = (whole(row) if whole else None) or {}
         if not members:
             return base
         if not isinstance(base, dict):
-            raise Fault("data", "data expected an object")
+            raise RowFault("data", "data expected an object")
         told = {n: value for n, cell in members.items() if (value := cell(row)) is not None}
         return base | told
 
@@ -338,7 +340,7 @@ def _text_as_is(cell: Cell) -> Cell:
     """Spaces at either end belong to it, unlike those around an id or a number."""
     stripped = _text(cell)
 
-    def text(row: Row) -> str | None:
+    def text(row: SourceRow) -> str | None:
         value = cell(row)
         return value if isinstance(value, str) else stripped(row)
 
@@ -347,12 +349,12 @@ def _text_as_is(cell: Cell) -> Cell:
 
 def _number(text: str) -> float | int:
     if not _NUMBER.fullmatch(text) or len(text) > _LONGEST_NUMBER:
-        raise Fault("number", f"{text[:60]!r} is no number")
+        raise RowFault("number", f"{text[:60]!r} is no number")
     if text.lstrip("+-").isdecimal():
         return int(text)
     value = float(text)
     if value in {float("inf"), float("-inf")}:
-        raise Fault("number", f"{text[:60]!r} is too large for a number")
+        raise RowFault("number", f"{text[:60]!r} is too large for a number")
     return value
 
 
@@ -361,7 +363,7 @@ def _auto(text: str) -> Any:
         return text
     try:
         return _number(text)
-    except Fault:
+    except RowFault:
         return text
 
 
@@ -369,7 +371,7 @@ def _json(text: str) -> Any:
     try:
         return decode_json(text, "")
     except InvalidEvent as error:
-        raise Fault("malformed_json", str(error)) from None
+        raise RowFault("malformed_json", str(error)) from None
 
 
 _CONVERT: Final[Mapping[str, Callable[[str], Any]]] = {

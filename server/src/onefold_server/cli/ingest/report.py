@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from onefold_server.cli.ingest.loader import Distinct, Load, Tally
-from onefold_server.cli.ingest.sources import Source
+from onefold_server.cli.ingest.sources import RowSource
 
-Progress = Callable[[Source, Tally], None]
+Progress = Callable[[RowSource, Tally], None]
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def progress_bar(total_bytes: int | None, stream: TextIO | None = None) -> Itera
         # By the id of a tally, which is kept: a freed one's id could come again.
         done: dict[int, tuple[Tally, int]] = {}
 
-        def show(source: Source, tally: Tally) -> None:
+        def show(source: RowSource, tally: Tally) -> None:
             done[id(tally)] = tally, source.read_bytes if source.size else 0
             read = sum(size for _, size in done.values())
             rows = sum(tally.rows for tally, _ in done.values())

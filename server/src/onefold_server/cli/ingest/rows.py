@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class Fault(Exception):
+class RowFault(Exception):
     """Why a row is no event: a stable code, and a reason for people."""
 
     def __init__(self, code: str, reason: str) -> None:
@@ -13,7 +13,7 @@ class Fault(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SourceRow:
     """
     One row of a file.
 
@@ -28,4 +28,4 @@ class Row:
     number: int
     raw: str
     cells: Any
-    fault: Fault | None = None
+    fault: RowFault | None = None

@@ -14,7 +14,7 @@ from onefold_server.domains.telemetry.intake import Receipt, Refusal
 from onefold_server.domains.telemetry.service import TelemetryService
 
 
-class Sink(Protocol):
+class IngestTarget(Protocol):
     """Takes events; the same ones again count once."""
 
     async def send(self, batch_id: UUID, events: Sequence[Any]) -> Receipt:

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final, NamedTuple, cast
 
 from onefold.core.json_value import decode_object
 from onefold.errors import InvalidEvent, InvalidInput
-from onefold_server.cli.ingest.rows import Fault, Row
+from onefold_server.cli.ingest.rows import RowFault, SourceRow
 from onefold_server.cli.ingest.spec import Column, FileSpec, Format, wrong
 
 MAX_LINE_BYTES: Final = 1 << 20
@@ -46,12 +46,12 @@ _GZIP: Final = b"\x1f\x8b"
 _SAMPLE: Final = 4096  # bytes by which a file is known
 
 
-class Line(NamedTuple):
+class TextLine(NamedTuple):
     """A line of text with its number, or what is wrong with it."""
 
     number: int
     text: str
-    fault: Fault | None = None
+    fault: RowFault | None = None
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Table:
     """What was found in a file: its layout, and its rows to be read once, in their order."""
 
     layout: Layout
-    rows: Iterator[Row]
+    rows: Iterator[SourceRow]
 
 
-class Source:
+class RowSource:
     """
     A named stream of rows.
 
@@ -108,7 +108,7 @@ class Source:
         self._stream = stream
 
     @classmethod
-    def open(cls, path: Path, name: str | None = None) -> "Source":
+    def open(cls, path: Path, name: str | None = None) -> "RowSource":
         """
         The file *path*.
 
@@ -223,7 +223,7 @@ def _is_text(line: bytes) -> bool:
     return True
 
 
-def _from_archive(lines: Iterator[Line], label: str) -> Iterator[Line]:
+def _from_archive(lines: Iterator[TextLine], label: str) -> Iterator[TextLine]:
     with _told_of_damage(label):
         yield from lines
 
@@ -238,7 +238,7 @@ def _told_of_damage(label: str) -> Iterator[None]:
         raise wrong(label, reason) from None
 
 
-def _lines(stream: io.BufferedReader) -> Iterator[Line]:
+def _lines(stream: io.BufferedReader) -> Iterator[TextLine]:
     """The lines that are not blank; those that are too long or not UTF-8 with their fault."""
     number, encoding = 0, "utf-8-sig"
     while raw := stream.readline(MAX_LINE_BYTES + 1):
@@ -246,34 +246,34 @@ def _lines(stream: io.BufferedReader) -> Iterator[Line]:
         if len(raw) > MAX_LINE_BYTES:
             while raw and not raw.endswith(b"\n"):
                 raw = stream.readline(MAX_LINE_BYTES)
-            fault = Fault("line_too_long", f"the line is over {MAX_LINE_BYTES} bytes")
-            yield Line(number, "", fault)
+            fault = RowFault("line_too_long", f"the line is over {MAX_LINE_BYTES} bytes")
+            yield TextLine(number, "", fault)
         elif raw.strip():
             yield _decoded(number, raw.rstrip(b"\r\n"), encoding)
         encoding = "utf-8"  # only the first line may begin with a byte order mark
 
 
-def _decoded(number: int, raw: bytes, encoding: str) -> Line:
+def _decoded(number: int, raw: bytes, encoding: str) -> TextLine:
     try:
-        return Line(number, raw.decode(encoding))
+        return TextLine(number, raw.decode(encoding))
     except UnicodeDecodeError as error:
-        fault = Fault("not_utf8", f"byte {error.start + 1} of the line is not UTF-8")
-        return Line(number, raw.decode(errors="backslashreplace"), fault)
+        fault = RowFault("not_utf8", f"byte {error.start + 1} of the line is not UTF-8")
+        return TextLine(number, raw.decode(errors="backslashreplace"), fault)
 
 
-def _json_rows(lines: Iterator[Line]) -> Iterator[Row]:
+def _json_rows(lines: Iterator[TextLine]) -> Iterator[SourceRow]:
     for line in lines:
         if line.fault:
             yield _unread(line, line.fault)
             continue
         try:
-            yield Row(line.number, line.text, decode_object(line.text, ""))
+            yield SourceRow(line.number, line.text, decode_object(line.text, ""))
         except InvalidEvent as error:
-            yield _unread(line, Fault("malformed_json", str(error)))
+            yield _unread(line, RowFault("malformed_json", str(error)))
 
 
-def _unread(line: Line, fault: Fault) -> Row:
-    return Row(line.number, line.text[:SHOWN], (), fault)
+def _unread(line: TextLine, fault: RowFault) -> SourceRow:
+    return SourceRow(line.number, line.text[:SHOWN], (), fault)
 
 
 class _Dialect(NamedTuple):
@@ -302,14 +302,14 @@ class _Dialect(NamedTuple):
         except csv.Error as error:
             if "unexpected end of data" in str(error):
                 raise _Unclosed from None
-            raise Fault("malformed_row", str(error)) from None
+            raise RowFault("malformed_row", str(error)) from None
 
 
 class _Unclosed(Exception):
     pass
 
 
-def _header(lines: Iterator[Line], dialect: _Dialect, label: str) -> Sequence[str]:
+def _header(lines: Iterator[TextLine], dialect: _Dialect, label: str) -> Sequence[str]:
     first = next(lines, None)
     if first is None:
         raise wrong(label, "is empty; leave it out")
@@ -317,20 +317,22 @@ def _header(lines: Iterator[Line], dialect: _Dialect, label: str) -> Sequence[st
         if first.fault:
             raise first.fault
         return [name.strip() for name in dialect.cells(first.text)]
-    except (Fault, _Unclosed):
+    except (RowFault, _Unclosed):
         raise wrong(label, "its first line is no header; see file.header in --map") from None
 
 
-def _cell_rows(lines: Iterator[Line], dialect: _Dialect, width: int | None) -> Iterator[Row]:
+def _cell_rows(
+    lines: Iterator[TextLine], dialect: _Dialect, width: int | None
+) -> Iterator[SourceRow]:
     """
     The rows; *width* cells each, if that is known.
 
     A row whose quote stays open is tried with the lines that follow. When no row comes of
     it, its first line is rejected alone and the others are read anew.
     """
-    waiting: deque[Line] = deque()
+    waiting: deque[TextLine] = deque()
 
-    def take() -> Line | None:
+    def take() -> TextLine | None:
         return waiting.popleft() if waiting else next(lines, None)
 
     while (line := take()) is not None:
@@ -339,7 +341,7 @@ def _cell_rows(lines: Iterator[Line], dialect: _Dialect, width: int | None) -> I
             continue
         try:
             yield _row(line, dialect, width)
-        except Fault as fault:
+        except RowFault as fault:
             yield _unread(line, fault)
         except _Unclosed:
             row, unused = _continued(line, take, dialect, width)
@@ -347,18 +349,18 @@ def _cell_rows(lines: Iterator[Line], dialect: _Dialect, width: int | None) -> I
             yield row
 
 
-def _row(line: Line, dialect: _Dialect, width: int | None) -> Row:
+def _row(line: TextLine, dialect: _Dialect, width: int | None) -> SourceRow:
     cells = dialect.cells(line.text)
     if width is not None and len(cells) != width:
-        raise Fault("column_count", f"expected {width} columns, found {len(cells)}")
-    return Row(line.number, line.text, cells)
+        raise RowFault("column_count", f"expected {width} columns, found {len(cells)}")
+    return SourceRow(line.number, line.text, cells)
 
 
 def _continued(
-    first: Line, take: Callable[[], Line | None], dialect: _Dialect, width: int | None
-) -> tuple[Row, list[Line]]:
+    first: TextLine, take: Callable[[], TextLine | None], dialect: _Dialect, width: int | None
+) -> tuple[SourceRow, list[TextLine]]:
     """The row that begins with *first* and goes on, and the lines that are none of it."""
-    more: list[Line] = []
+    more: list[TextLine] = []
     size = len(first.text)
     while len(more) < MAX_ROW_LINES - 1 and size <= MAX_LINE_BYTES and (line := take()):
         more.append(line)
@@ -368,15 +370,15 @@ def _continued(
         if dialect.quote not in line.text:
             continue
         try:
-            return _row(Line(first.number, _joined([first, *more])), dialect, width), []
+            return _row(TextLine(first.number, _joined([first, *more])), dialect, width), []
         except _Unclosed:
             continue
-        except Fault:
+        except RowFault:
             break
-    return _unread(first, Fault("unclosed_quote", "a quote is opened and never closed")), more
+    return _unread(first, RowFault("unclosed_quote", "a quote is opened and never closed")), more
 
 
-def _joined(lines: Iterable[Line]) -> str:
+def _joined(lines: Iterable[TextLine]) -> str:
     return "\n".join(line.text for line in lines)
 
 

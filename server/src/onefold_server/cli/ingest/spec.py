@@ -67,7 +67,7 @@ class Head(_Table, frozen=True, kw_only=True):
     ignore: frozenset[str] = frozenset()
 
 
-class Origin(_Table, frozen=True, kw_only=True):
+class ValueOrigin(_Table, frozen=True, kw_only=True):
     """
     Where a value comes from: `head` if it is found, else exactly one of the other three.
 
@@ -84,7 +84,7 @@ class Origin(_Table, frozen=True, kw_only=True):
     head: Head | None = None
 
 
-class IdSpec(Origin, frozen=True, kw_only=True):
+class IdSpec(ValueOrigin, frozen=True, kw_only=True):
     """
     A UUID; with `derive` one made from the text, which is always the same for the same text.
 
@@ -113,14 +113,14 @@ class Rename(_Table, frozen=True, kw_only=True):
     matches: str | None = None
 
 
-class TypeSpec(Origin, frozen=True, kw_only=True):
+class TypeSpec(ValueOrigin, frozen=True, kw_only=True):
     """The type of event, in the style `as_is` or `snake_case` (from `CamelCase`, `kebab-case`)."""
 
     style: Literal["as_is", "snake_case"] = "as_is"
     rename: tuple[Rename, ...] = ()
 
 
-class TimeSpec(Origin, frozen=True, kw_only=True):
+class TimeSpec(ValueOrigin, frozen=True, kw_only=True):
     """
     When it happened.
 
@@ -139,7 +139,7 @@ class TimeSpec(Origin, frozen=True, kw_only=True):
     nonexistent: Literal["shift", "reject"] = "shift"
 
 
-class DataSpec(Origin, frozen=True, kw_only=True):
+class DataSpec(ValueOrigin, frozen=True, kw_only=True):
     """
     A member of `data`; a cell that is empty is left out.
 
@@ -161,8 +161,8 @@ class EventSpec(_Table, frozen=True, kw_only=True):
     timestamp: TimeSpec
     event_id: IdSpec | None = None
     data: DataSpec | None = None  # a whole object, to which the table [data] adds
-    mission_id: Origin | None = None
-    game_version: Origin | None = None
+    mission_id: ValueOrigin | None = None
+    game_version: ValueOrigin | None = None
 
 
 class MapSpec(_Table, frozen=True, kw_only=True):
@@ -227,7 +227,7 @@ def _in_words(refusal: str) -> str:
 
 
 def _check(spec: MapSpec, name: str) -> None:
-    origins: dict[str, Origin | None] = {
+    origins: dict[str, ValueOrigin | None] = {
         field: getattr(spec.event, field) for field in EventSpec.__struct_fields__
     }
     origins |= {f"data.{member}": origin for member, origin in spec.data.items()}
@@ -239,7 +239,7 @@ def _check(spec: MapSpec, name: str) -> None:
         _check_rename(rename, spec.file, f"{name}: event_type.rename")
 
 
-def _check_origin(origin: Origin, file: FileSpec, where: str) -> None:
+def _check_origin(origin: ValueOrigin, file: FileSpec, where: str) -> None:
     given = [origin.column, origin.value, origin.source]
     if sum(one is not None for one in given) != 1:
         raise wrong(where, "say one of column, value and source")

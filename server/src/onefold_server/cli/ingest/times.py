@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from onefold_server.cli.ingest.rows import Fault
+from onefold_server.cli.ingest.rows import RowFault
 from onefold_server.cli.ingest.spec import TimeSpec
 
 ReadTime = Callable[[str], str]  # text -> RFC 3339 in UTC; raises Fault
@@ -35,7 +35,7 @@ def time_reader(spec: TimeSpec) -> ReadTime:
         try:
             return said.astimezone(UTC).isoformat()
         except OverflowError:
-            raise Fault("timestamp", f"{text!r} is outside the years 1 to 9999 in UTC") from None
+            raise RowFault("timestamp", f"{text!r} is outside the years 1 to 9999 in UTC") from None
 
     return read
 
@@ -44,21 +44,21 @@ def _epoch(text: str, *, unit_us: int) -> datetime:
     try:
         return _EPOCH + timedelta(microseconds=int(Decimal(text) * unit_us))
     except (InvalidOperation, ValueError, OverflowError):
-        raise Fault("timestamp", f"{text!r} is no time since 1970 in this unit") from None
+        raise RowFault("timestamp", f"{text!r} is no time since 1970 in this unit") from None
 
 
 def _rfc3339(text: str) -> datetime:
     try:
         return msgspec.convert(text, datetime)
     except msgspec.ValidationError:
-        raise Fault("timestamp", f"{text!r} is no RFC 3339 time") from None
+        raise RowFault("timestamp", f"{text!r} is no RFC 3339 time") from None
 
 
 def _formatted(text: str, *, form: str) -> datetime:
     try:
         return datetime.strptime(text, form)  # noqa: DTZ007 (its zone is the mapping's)
     except ValueError:
-        raise Fault("timestamp", f"{text!r} is not of the form {form!r}") from None
+        raise RowFault("timestamp", f"{text!r} is not of the form {form!r}") from None
 
 
 def _located(local: datetime, zone: ZoneInfo | None, spec: TimeSpec, text: str) -> datetime:
@@ -69,11 +69,11 @@ def _located(local: datetime, zone: ZoneInfo | None, spec: TimeSpec, text: str) 
     back, and in the gap where they go forward the one that counts on from before the gap.
     """
     if zone is None:
-        raise Fault("naive_timestamp", f"{text!r} has no offset, and the mapping no zone")
+        raise RowFault("naive_timestamp", f"{text!r} has no offset, and the mapping no zone")
     first, second = local.replace(tzinfo=zone, fold=0), local.replace(tzinfo=zone, fold=1)
     before, after = first.utcoffset() or timedelta(), second.utcoffset() or timedelta()
     if before < after and spec.nonexistent == "reject":
-        raise Fault("nonexistent_time", f"clocks in {spec.zone} skipped {text!r}")
+        raise RowFault("nonexistent_time", f"clocks in {spec.zone} skipped {text!r}")
     if before > after and spec.ambiguous == "reject":
-        raise Fault("ambiguous_time", f"clocks in {spec.zone} showed {text!r} twice")
+        raise RowFault("ambiguous_time", f"clocks in {spec.zone} showed {text!r} twice")
     return second if before > after and spec.ambiguous == "later" else first

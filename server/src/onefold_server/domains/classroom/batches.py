@@ -38,12 +38,12 @@ from onefold.ports.unit_of_work import (
 )
 from onefold_server.domains.classroom import batches_store, classes_store, events, matching
 from onefold_server.domains.classroom.rules import (
+    BatchEssay,
     Candidate,
     Choice,
     Decision,
     Dropped,
-    Essay,
-    Settled,
+    EssayDecision,
     Suggested,
     Taken,
     choose,
@@ -358,12 +358,12 @@ class BatchService:
         batch: Row,
         wanted: Mapping[UUID, Decision],
         rows: Mapping[UUID, Row],
-    ) -> list[Settled]:
+    ) -> list[EssayDecision]:
         unknown = sorted(wanted.keys() - rows.keys())
         problems([FieldProblem("essay_id", "unknown", f"no essay {id_} here") for id_ in unknown])
         outcomes = [settle(decision, rows[id_]) for id_, decision in wanted.items()]
         problems([one for one in outcomes if isinstance(one, FieldProblem)])
-        settled = [one for one in outcomes if isinstance(one, Settled)]
+        settled = [one for one in outcomes if isinstance(one, EssayDecision)]
         for one in settled:
             row = rows[one.essay_id]
             if _by_hand(row) and not is_same(one, row):
@@ -374,7 +374,11 @@ class BatchService:
         return settled
 
     async def _require_pupils(
-        self, tx: Transaction, batch: Row, settled: Sequence[Settled], rows: Mapping[UUID, Row]
+        self,
+        tx: Transaction,
+        batch: Row,
+        settled: Sequence[EssayDecision],
+        rows: Mapping[UUID, Row],
     ) -> None:
         # Of what was decided before, the pupil may have left since: that is still the same.
         asked = {
@@ -394,7 +398,7 @@ class BatchService:
         tx: Transaction,
         caller: Principal,
         batch: Row,
-        new: Sequence[Settled],
+        new: Sequence[EssayDecision],
         *,
         now: datetime,
     ) -> None:
@@ -552,10 +556,10 @@ def _pupil(row: Row) -> matching.Pupil:
     )
 
 
-def _matched(given: matching.Essay, found: matching.Match) -> Essay:
+def _matched(given: matching.Essay, found: matching.Match) -> BatchEssay:
     """What the matcher found, as an event would tell it."""
     flaw = text_flaw(given.file_name)
-    return Essay(
+    return BatchEssay(
         id=UUID(given.id),
         file_name=given.file_name[:255] if given.file_name and not flaw else None,
         candidates=tuple(

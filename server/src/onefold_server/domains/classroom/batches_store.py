@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from onefold.ports.tables import Row, row_of, rows_of
 from onefold.ports.unit_of_work import Transaction
 from onefold_server.domains.classroom.matching.values import SURE
-from onefold_server.domains.classroom.rules import Choice, Method, Settled, Status
+from onefold_server.domains.classroom.rules import Choice, EssayDecision, Method, Status
 from onefold_server.domains.classroom.tables import associations, batches, classes, enrolments
 from onefold_server.domains.directory.tables import students
 
@@ -214,7 +214,7 @@ async def pupils_of(
 async def decide(
     tx: Transaction,
     batch_: Mapping[str, Any],
-    settled: Sequence[Settled],
+    settled: Sequence[EssayDecision],
     *,
     by: str,
     at: datetime,

@@ -31,7 +31,7 @@ from onefold_server.domains.classroom import events
 from onefold_server.domains.classroom.rules import require_mine, require_teacher
 from onefold_server.domains.classroom.tables import classes
 from onefold_server.domains.directory import store as directory
-from onefold_server.domains.directory.roster import Roster, read_roster
+from onefold_server.domains.directory.roster import RosterFile, read_roster
 from onefold_server.domains.directory.rules import (
     Principal,
     Role,
@@ -477,7 +477,7 @@ class ClassService:
         return events.about(type_, row["student_id"], data, event_id=id_, at=now)
 
 
-async def _whom(tx: Transaction, school_id: UUID, read: Roster) -> Roster:
+async def _whom(tx: Transaction, school_id: UUID, read: RosterFile) -> RosterFile:
     """*read* with each line under the pupil who has its address or outside id already."""
     unique = read.without_taken({}).without_taken({}, unique="email")
     lines = list(unique.lines.values())

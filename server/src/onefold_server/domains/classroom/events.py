@@ -8,7 +8,13 @@ from uuid import UUID
 from onefold.core.envelope import Event
 from onefold.core.ids import derived_id
 from onefold.ports.tables import Row
-from onefold_server.domains.classroom.rules import Method, Settled, Status, Taken, instant_text
+from onefold_server.domains.classroom.rules import (
+    EssayDecision,
+    Method,
+    Status,
+    Taken,
+    instant_text,
+)
 
 SOURCE: Final = "onefold.classroom"
 SUGGESTED: Final = "batch.author.matches.suggested"
@@ -78,7 +84,12 @@ def _association(row: Row) -> dict[str, Any]:
 
 
 def decided(
-    batch: Mapping[str, Any], settled: Sequence[Settled], *, by: str, at: datetime, event_id: UUID
+    batch: Mapping[str, Any],
+    settled: Sequence[EssayDecision],
+    *,
+    by: str,
+    at: datetime,
+    event_id: UUID,
 ) -> Event:
     """A teacher decided who wrote some essays of a batch."""
     return Event(

@@ -63,7 +63,7 @@ class Dropped(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Essay:
+class BatchEssay:
     """
     One essay of an event.
 
@@ -89,7 +89,7 @@ class Suggested:
     batch_id: UUID
     class_id: UUID
     total: int
-    essays: tuple[Essay, ...]
+    essays: tuple[BatchEssay, ...]
     students: frozenset[UUID]  # every pupil whom it names
     invalid: tuple[Dropped, ...] = ()
 
@@ -98,7 +98,7 @@ class Suggested:
 class Choice:
     """Who is suggested for one essay, and who else might be."""
 
-    essay: Essay
+    essay: BatchEssay
     best: Candidate | None
     others: tuple[Candidate, ...]
     ambiguous: bool
@@ -152,7 +152,7 @@ def read_suggested(data: Any) -> Suggested:
     if len(results) > MAX_ESSAYS:
         raise InvalidEvent(f"at most {MAX_ESSAYS} essays", "data.match_results")
     invalid: list[Dropped] = []
-    essays: dict[UUID, Essay] = {}
+    essays: dict[UUID, BatchEssay] = {}
     ids = _Ids()
     for raw in results:
         essay = _read_essay(raw, ids, invalid)
@@ -206,7 +206,7 @@ def as_id(value: Any) -> UUID | None:
         return None
 
 
-def _read_essay(raw: Any, ids: _Ids, invalid: list[Dropped]) -> Essay | None:
+def _read_essay(raw: Any, ids: _Ids, invalid: list[Dropped]) -> BatchEssay | None:
     if not isinstance(raw, dict):
         invalid.append(Dropped("", _short(raw), "not_an_object"))
         return None
@@ -219,7 +219,7 @@ def _read_essay(raw: Any, ids: _Ids, invalid: list[Dropped]) -> Essay | None:
         invalid.append(Dropped(str(id_), _short(given), "suggestions_not_a_list"))
         given = ()
     read = [_read_candidate(id_, one, ids, invalid) for one in given]
-    return Essay(
+    return BatchEssay(
         id=id_,
         file_name=_text(raw.get("filename"), 255),
         candidates=tuple([one for one in read if one]),
@@ -267,7 +267,7 @@ def _short(value: Any) -> str:
 _SCORE = attrgetter("score")
 
 
-def choose(essay: Essay, *, enrolled: Collection[UUID]) -> Choice:
+def choose(essay: BatchEssay, *, enrolled: Collection[UUID]) -> Choice:
     """
     The likeliest pupil of the class for *essay*, and the others.
 
@@ -306,7 +306,7 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class EssayDecision:
     """What a decision comes to for one essay."""
 
     essay_id: UUID
@@ -314,21 +314,21 @@ class Settled:
     student_id: UUID | None
 
 
-def settle(decision: Decision, row: Mapping[str, Any]) -> Settled | FieldProblem:
+def settle(decision: Decision, row: Mapping[str, Any]) -> EssayDecision | FieldProblem:
     """What *decision* makes of the essay's *row*, or why it cannot be."""
     if not decision.confirmed:
         if decision.student_id is not None:
             reason = f"essay {decision.essay_id} is rejected: name no pupil"
             return FieldProblem("student_id", "rejected", reason)
-        return Settled(essay_id=decision.essay_id, status=Status.REJECTED, student_id=None)
+        return EssayDecision(essay_id=decision.essay_id, status=Status.REJECTED, student_id=None)
     student_id = decision.student_id or row["suggested_student_id"]
     if student_id is None:
         reason = f"nobody is suggested for essay {decision.essay_id}: name a pupil"
         return FieldProblem("student_id", "missing", reason)
-    return Settled(essay_id=decision.essay_id, status=Status.CONFIRMED, student_id=student_id)
+    return EssayDecision(essay_id=decision.essay_id, status=Status.CONFIRMED, student_id=student_id)
 
 
-def is_same(settled: Settled, row: Mapping[str, Any]) -> bool:
+def is_same(settled: EssayDecision, row: Mapping[str, Any]) -> bool:
     """Whether the essay was decided just so before."""
     return bool(row["status"] == settled.status and row["student_id"] == settled.student_id)
 

@@ -20,7 +20,7 @@ _DELIMITERS: Final = ",;\t"  # the second is what spreadsheets write where a com
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roster:
+class RosterFile:
     """
     A roster file, read.
 
@@ -34,7 +34,7 @@ class Roster:
     line_of: dict[UUID, int] = field(default_factory=dict)
     refused: list[dict[str, Any]] = field(default_factory=list)
 
-    def of_known(self, school_id: UUID, emails: Mapping[str, UUID]) -> "Roster":
+    def of_known(self, school_id: UUID, emails: Mapping[str, UUID]) -> "RosterFile":
         """This roster with lines known by their address alone under whose pupil has it."""
         lines, line_of = {}, {}
         for id_, line in self.lines.items():
@@ -44,7 +44,9 @@ class Roster:
             line_of[meant] = self.line_of[id_]
         return replace(self, lines=lines, line_of=line_of)
 
-    def without_taken(self, owners: Mapping[str, UUID], *, unique: str = "external_id") -> "Roster":
+    def without_taken(
+        self, owners: Mapping[str, UUID], *, unique: str = "external_id"
+    ) -> "RosterFile":
         """
         This roster without lines whose `external_id`, or other *unique* field, is another's.
 
@@ -68,14 +70,14 @@ class Roster:
         return replace(self, lines=kept, refused=sorted(refused, key=lambda r: r["line"]))
 
 
-def read_roster(school_id: UUID, text: Iterable[str]) -> Roster:
+def read_roster(school_id: UUID, text: Iterable[str]) -> RosterFile:
     """
     The roster in the CSV lines *text*; commas, semicolons or tabs, as its header has them.
 
     Raises:
         InvalidInput: the header is not usable, or the file is not CSV.
     """
-    roster = Roster()
+    roster = RosterFile()
     reader = _reader(text)
     try:
         for line in reader:
@@ -100,7 +102,7 @@ def _reader(text: Iterable[str]) -> "csv.DictReader[str]":
     return reader
 
 
-def _take(roster: Roster, school_id: UUID, number: int, line: dict[str | Any, Any]) -> None:
+def _take(roster: RosterFile, school_id: UUID, number: int, line: dict[str | Any, Any]) -> None:
     problems: Iterable[FieldProblem] = ()
     if None in line:  # where DictReader puts what has no column
         problems = [FieldProblem("line", "columns", "has more cells than the header")]

@@ -17,7 +17,7 @@ class Period(StrEnum):
     MONTH = "month"
 
 
-class Span(NamedTuple):
+class TimeSpan(NamedTuple):
     """From `start` up to, not including, `end`; both UTC."""
 
     start: datetime
@@ -57,7 +57,7 @@ def day_start(day: date, zone: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 
-def period_at(period: Period, instant: datetime, zone: ZoneInfo) -> Span:
+def period_at(period: Period, instant: datetime, zone: ZoneInfo) -> TimeSpan:
     """
     The day, week or month that *instant* lies in. Spans of one zone neither overlap nor gap.
     """
@@ -70,7 +70,7 @@ def period_at(period: Period, instant: datetime, zone: ZoneInfo) -> Span:
     else:
         first = day.replace(day=1)
         after = (first + timedelta(days=31)).replace(day=1)
-    return Span(day_start(first, zone), day_start(after, zone))
+    return TimeSpan(day_start(first, zone), day_start(after, zone))
 
 
 def streak(days: set[date], today: date) -> int:

@@ -1,9 +1,8 @@
 """Pages of a list: newest first, each ending where the next begins."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, Uuid, literal, tuple_
@@ -11,29 +10,22 @@ from sqlalchemy import ColumnElement, Select, Uuid, literal, tuple_
 from onefold.core.cursor import decode_cursor, encode_cursor
 from onefold.ports.tables import Instant
 from onefold_server.domains.learning.values import wrong
+from onefold_server.domains.page import Page
 
 T = TypeVar("T")
 MAX_PAGE: Final = 1000  # rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class Page(Generic[T]):
-    """Some rows of a list, and where the next page begins: None at the list's end."""
-
-    rows: Sequence[T]
-    next_cursor: str | None
-
-
-class Place(NamedTuple):
+class PagePosition(NamedTuple):
     """Where a page ended."""
 
     at: datetime
     id: UUID
 
 
-def read_place(cursor: str | None) -> Place | None:
+def read_place(cursor: str | None) -> PagePosition | None:
     """The place that *cursor* names; `InvalidInput` when it is not one of ours."""
-    return decode_cursor(cursor, Place) if cursor else None
+    return decode_cursor(cursor, PagePosition) if cursor else None
 
 
 def page_size(limit: int) -> int:
@@ -48,7 +40,7 @@ def newest(
     at: ColumnElement[Any],
     id_: ColumnElement[Any],
     *,
-    after: Place | None,
+    after: PagePosition | None,
     limit: int,
 ) -> Select[Any]:
     """*query* from *after* on, the newest first, one row more than *limit*."""
@@ -58,7 +50,7 @@ def newest(
     return query.order_by(at.desc(), id_.desc()).limit(page_size(limit) + 1)
 
 
-def page(rows: Sequence[T], places: Sequence[Place], limit: int) -> Page[T]:
+def page(rows: Sequence[T], places: Sequence[PagePosition], limit: int) -> Page[T]:
     """The page of *rows*, of which one more than *limit* was asked for."""
     more = len(rows) > limit
     return Page(rows=rows[:limit], next_cursor=encode_cursor(places[limit - 1]) if more else None)

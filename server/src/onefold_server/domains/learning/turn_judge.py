@@ -37,7 +37,7 @@ class Turn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class TurnResult:
     """What of a task one turn has achieved: items of that task, in the task's order."""
 
     vocabulary: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Verdict:
 class TurnJudge(Protocol):
     """Judges one turn by itself; what earlier turns achieved is added up elsewhere."""
 
-    async def judge(self, task: Task, turn: Turn) -> Verdict:
+    async def judge(self, task: Task, turn: Turn) -> TurnResult:
         """
         What *turn* achieves of *task*.
 

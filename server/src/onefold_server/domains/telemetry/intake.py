@@ -58,7 +58,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class RequestOrigin:
     """Where a request comes from, kept with each of its events."""
 
     school_id: UUID
@@ -69,17 +69,19 @@ class Origin:
 
 
 @dataclass
-class Intake:
+class TelemetryIntake:
     """The events of one request that still may count, and the verdicts on the others."""
 
-    origin: Origin
+    origin: RequestOrigin
     waiting: dict[int, TelemetryEvent] = field(default_factory=dict)
     refused: dict[int, Refusal] = field(default_factory=dict)
     repeated: set[int] = field(default_factory=set)
     applied: int = 0
 
     @classmethod
-    def read(cls, origin: Origin, raws: Sequence[Any], *, max_age: timedelta | None) -> "Intake":
+    def read(
+        cls, origin: RequestOrigin, raws: Sequence[Any], *, max_age: timedelta | None
+    ) -> "TelemetryIntake":
         """Check each event by itself: a bad one costs itself alone."""
         intake = cls(origin)
         for index, raw in enumerate(raws):
@@ -91,9 +93,11 @@ class Intake:
                 intake.waiting[index] = event
         return intake
 
-    def copy(self) -> "Intake":
+    def copy(self) -> "TelemetryIntake":
         """An independent one, for another attempt at the transaction."""
-        return Intake(self.origin, dict(self.waiting), dict(self.refused), set(self.repeated))
+        return TelemetryIntake(
+            self.origin, dict(self.waiting), dict(self.refused), set(self.repeated)
+        )
 
     def receipt(self) -> Receipt:
         """The verdicts, once `record` has run."""

@@ -14,9 +14,10 @@ from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 from onefold_server.domains.directory import store as directory
 from onefold_server.domains.directory.rules import Principal, Scope
+from onefold_server.domains.page import Page
 from onefold_server.domains.telemetry import store
 from onefold_server.domains.telemetry.events import features_computed
-from onefold_server.domains.telemetry.intake import Intake, Origin, Receipt
+from onefold_server.domains.telemetry.intake import Receipt, RequestOrigin, TelemetryIntake
 from onefold_server.domains.telemetry.rules import (
     FEATURES_VERSION,
     MAX_BATCH,
@@ -42,14 +43,6 @@ class Policy:
     max_age: timedelta | None = timedelta(days=30)
     idle_gap: timedelta = timedelta(minutes=30)
     profile: Profile = Profile.STANDARD
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """Some rows of a list, and where the next page begins: None at the list's end."""
-
-    rows: Sequence[Row]
-    next_cursor: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +106,14 @@ class TelemetryService:
         if not 1 <= len(raws) <= MAX_BATCH:
             reason = f"expected 1 to {MAX_BATCH} events, got {len(raws)}"
             raise InvalidInput([FieldProblem("events", "length", reason)])
-        origin = Origin(
+        origin = RequestOrigin(
             school_id=caller.school_id,
             received_at=self._clock.now(),
             batch_id=batch_id,
             client_version=client_version,
             only_student=caller.student_id,
         )
-        read = Intake.read(origin, raws, max_age=self._policy.max_age)
+        read = TelemetryIntake.read(origin, raws, max_age=self._policy.max_age)
 
         async def work(tx: Transaction) -> Receipt:
             intake = read.copy()
@@ -208,10 +201,10 @@ class TelemetryService:
 
     async def session_events(
         self, caller: Principal, session_id: UUID, *, cursor: str | None = None, limit: int = 100
-    ) -> Page:
+    ) -> Page[Row]:
         """A page of a session's events in the order of their time. Raises as `session`."""
         caller.require(Scope.TELEMETRY_READ)
-        after = decode_cursor(cursor, store.Place) if cursor else None
+        after = decode_cursor(cursor, store.EventPosition) if cursor else None
         async with self._uow.read() as tx:
             await _session(tx, caller, session_id)
             rows = await store.events_page(
@@ -234,7 +227,7 @@ class TelemetryService:
         closed_only: bool = False,
         cursor: str | None = None,
         limit: int = 100,
-    ) -> Page:
+    ) -> Page[Row]:
         """
         A page of sessions with their features, the newest first.
 
@@ -253,7 +246,7 @@ class TelemetryService:
         caller.require(Scope.TELEMETRY_READ)
         if student_id is not None and not caller.may_see(student_id):
             raise NotFound("student", str(student_id))
-        after = decode_cursor(cursor, store.Place) if cursor else None
+        after = decode_cursor(cursor, store.EventPosition) if cursor else None
         async with self._uow.read() as tx:
             if student_id and not await directory.is_known(tx, caller.school_id, student_id):
                 raise NotFound("student", str(student_id))
@@ -360,7 +353,7 @@ async def _session(tx: Transaction, caller: Principal, session_id: UUID) -> Row:
     return found
 
 
-def _batch_row(origin: Origin, batch_id: UUID, receipt: Receipt) -> dict[str, Any]:
+def _batch_row(origin: RequestOrigin, batch_id: UUID, receipt: Receipt) -> dict[str, Any]:
     return {
         "school_id": origin.school_id,
         "id": batch_id,
@@ -385,7 +378,7 @@ def _page_size(limit: int) -> int:
     return limit
 
 
-def _page(rows: Sequence[Row], limit: int, *, key: tuple[str, str]) -> Page:
+def _page(rows: Sequence[Row], limit: int, *, key: tuple[str, str]) -> Page[Row]:
     """The page of *rows*, of which one more than *limit* was asked for."""
     shown = rows[:limit]
     more = len(rows) > limit

@@ -30,7 +30,7 @@ from onefold_server.domains.telemetry.rules import Summary
 from onefold_server.domains.telemetry.tables import batches, events, features, refusals, sessions
 
 
-class Place(NamedTuple):
+class EventPosition(NamedTuple):
     """Where a page of sessions or of events ended."""
 
     at: datetime
@@ -184,7 +184,7 @@ async def sessions_page(
     *,
     student_id: UUID | None,
     closed_only: bool,
-    after: Place | None,
+    after: EventPosition | None,
     limit: int,
 ) -> Sequence[Row]:
     """Sessions with their features, the newest first, of one pupil or of the whole school."""
@@ -200,7 +200,7 @@ async def sessions_page(
 
 
 async def events_page(
-    tx: Transaction, school_id: UUID, session_id: UUID, *, after: Place | None, limit: int
+    tx: Transaction, school_id: UUID, session_id: UUID, *, after: EventPosition | None, limit: int
 ) -> Sequence[Row]:
     """The events of a session in the order of their time, those after *after*."""
     shown = [c for c in events.c if c.name not in {"school_id", "fingerprint"}]
@@ -211,7 +211,7 @@ async def events_page(
     return rows_of(await tx.execute(ordered))
 
 
-def _place(place: Place) -> ColumnElement[Any]:
+def _place(place: EventPosition) -> ColumnElement[Any]:
     return tuple_(literal(place.at, Instant), literal(place.id, Uuid))
 
 

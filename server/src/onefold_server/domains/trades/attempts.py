@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from onefold.core.delivery import Fact, State, advance
+from onefold.core.delivery import DeliveryFact, DeliveryState, advance
 from onefold.core.ids import Random, derived_id
 from onefold.core.published import POLICY, encode, fields_of, tripped
 from onefold.errors import InvalidInput
-from onefold.ports.delivery_book import Route, Sending, Verdict
-from onefold.ports.sink import DestinationEffect, Kind, Outcome, Parcel
+from onefold.ports.delivery_book import DeliveryResult, Route, Sending
+from onefold.ports.sink import DestinationEffect, OutcomeKind, Parcel, SendOutcome
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 from onefold_server.domains.trades import rules, store
@@ -25,7 +25,9 @@ log = logging.getLogger("onefold.trace")
 
 _AFTER_LOOK = timedelta(seconds=1)
 
-Watch = Callable[[str, Row, Outcome, float], None]  # destination's name, delivery, outcome, seconds
+Watch = Callable[
+    [str, Row, SendOutcome, float], None
+]  # destination's name, delivery, outcome, seconds
 
 
 class TradeDeliveries:
@@ -56,10 +58,10 @@ class TradeDeliveries:
 
     async def open(
         self, route: Route, keys: Sequence[str], *, now: datetime, lease: timedelta
-    ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+    ) -> tuple[Sequence[Sending], Sequence[DeliveryResult]]:
         alarms: list[str] = []
 
-        async def work(tx: Transaction) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+        async def work(tx: Transaction) -> tuple[Sequence[Sending], Sequence[DeliveryResult]]:
             alarms.clear()
             return await self._open(tx, route, keys, now, lease, alarms)
 
@@ -75,14 +77,16 @@ class TradeDeliveries:
         now: datetime,
         lease: timedelta,
         alarms: list[str],
-    ) -> tuple[Sequence[Sending], Sequence[Verdict]]:
+    ) -> tuple[Sequence[Sending], Sequence[DeliveryResult]]:
         id_ = UUID(route.destination)
         place = (await store.lock_destinations(tx, [id_])).get(id_)
         if place is not None and place["version"] != route.version:
             # Changed since the route was read: its sink would still go where it went before.
-            return [], [Verdict(key=key, said="later", again_at=now) for key in keys]
+            return [], [DeliveryResult(key=key, said="later", again_at=now) for key in keys]
         rows = await store.load(tx, [UUID(key) for key in keys])
-        verdicts = [Verdict(key=key, said="skipped") for key in keys if UUID(key) not in rows]
+        verdicts = [
+            DeliveryResult(key=key, said="skipped") for key in keys if UUID(key) not in rows
+        ]
         ready, changes = [], []
         for row in rows.values():
             stop = _stop(row, place, now)
@@ -91,7 +95,7 @@ class TradeDeliveries:
                 continue
             verdicts.append(_verdict(row, stop.said, stop.again_at))
             if stop.fact is not None:
-                state = advance(State(row["state"]), stop.fact).value
+                state = advance(DeliveryState(row["state"]), stop.fact).value
                 changes.append(_stopped(row, state, stop.reason))
                 alarms += _alarm(row | changes[-1], place)
         sendings: list[Sending] = []
@@ -99,15 +103,15 @@ class TradeDeliveries:
             ready, later = await self._admit(tx, place, ready, now)
             sendings, held = await self._begin(tx, place, ready, now, lease)
             verdicts += later + [_verdict(row, "held") for row, _ in held]
-            changes += [_stopped(row, State.HELD.value, why) for row, why in held]
+            changes += [_stopped(row, DeliveryState.HELD.value, why) for row, why in held]
             for row, why in held:
-                alarms += _alarm(row | {"state": State.HELD, "reason": why}, place)
+                alarms += _alarm(row | {"state": DeliveryState.HELD, "reason": why}, place)
         await store.change_deliveries(tx, changes)
         return sendings, verdicts
 
     async def _admit(
         self, tx: Transaction, place: Row, ready: Sequence[Row], now: datetime
-    ) -> tuple[list[Row], list[Verdict]]:
+    ) -> tuple[list[Row], list[DeliveryResult]]:
         """As many of *ready*, the longest due first, as the destination's limits allow."""
         ready, behind = await self._unoccupied(tx, place, ready, now)
         in_order = sorted(ready, key=lambda row: (row["next_at"], row["id"]))
@@ -125,7 +129,7 @@ class TradeDeliveries:
 
     async def _unoccupied(
         self, tx: Transaction, place: Row, ready: Sequence[Row], now: datetime
-    ) -> tuple[Sequence[Row], list[Verdict]]:
+    ) -> tuple[Sequence[Row], list[DeliveryResult]]:
         """While the receiver is at one delivery, that one alone; the others after its look."""
         holder = place["occupied_by"]
         if holder is None:
@@ -151,7 +155,7 @@ class TradeDeliveries:
                 continue
             change = made | {
                 "id": row["id"],
-                "state": State.LEASED.value,
+                "state": DeliveryState.LEASED.value,
                 "leased_until": now + lease,
                 "fence": row["fence"] + 1,
                 "attempts": row["attempts"] + 1,
@@ -182,12 +186,12 @@ class TradeDeliveries:
         return await store.surrogates(tx, wanted) if wanted else {}
 
     async def settle(
-        self, results: Sequence[tuple[Sending, Outcome, datetime]], *, now: datetime
-    ) -> Sequence[Verdict]:
-        told: list[tuple[str, Row, Outcome, float]] = []
+        self, results: Sequence[tuple[Sending, SendOutcome, datetime]], *, now: datetime
+    ) -> Sequence[DeliveryResult]:
+        told: list[tuple[str, Row, SendOutcome, float]] = []
         alarms: list[str] = []
 
-        async def work(tx: Transaction) -> Sequence[Verdict]:
+        async def work(tx: Transaction) -> Sequence[DeliveryResult]:
             told.clear()
             alarms.clear()
             return await self._settle(tx, results, now, told, alarms)
@@ -201,11 +205,11 @@ class TradeDeliveries:
     async def _settle(
         self,
         tx: Transaction,
-        results: Sequence[tuple[Sending, Outcome, datetime]],
+        results: Sequence[tuple[Sending, SendOutcome, datetime]],
         now: datetime,
-        told: list[tuple[str, Row, Outcome, float]],
+        told: list[tuple[str, Row, SendOutcome, float]],
         alarms: list[str],
-    ) -> Sequence[Verdict]:
+    ) -> Sequence[DeliveryResult]:
         # Destinations before deliveries, as in `open`: two couriers cannot deadlock.
         places = await store.lock_destinations(tx, {UUID(s.destination) for s, _, _ in results})
         rows = await store.lock_deliveries(tx, [UUID(sending.key) for sending, _, _ in results])
@@ -214,7 +218,7 @@ class TradeDeliveries:
             row = rows.get(UUID(sending.key))
             if row is None or (row["state"], row["fence"]) != ("leased", sending.fence):
                 # Another courier has it; its own outcome counts, and this one changes nothing.
-                verdicts.append(Verdict(key=sending.key, said="lost", again_at=now))
+                verdicts.append(DeliveryResult(key=sending.key, said="lost", again_at=now))
                 continue
             place = places[row["destination_id"]]
             changed = rules.settled(
@@ -242,11 +246,14 @@ class TradeDeliveries:
 
 def _alarm(row: Row, place: Row | None) -> list[str]:
     """What a person must see of a delivery: that it was given up, or waits for their decision."""
-    waits = row["state"] == State.HELD and row["reason"] not in (*rules.BY_DESTINATION, "consent")
-    if row["state"] != State.DEAD and not waits:
+    waits = row["state"] == DeliveryState.HELD and row["reason"] not in (
+        *rules.BY_DESTINATION,
+        "consent",
+    )
+    if row["state"] != DeliveryState.DEAD and not waits:
         return []
     name = "a destination that is gone" if place is None else place["name"]
-    return [f"delivery {row['id']} to {name} is {State(row['state'])}: {row['reason']}"]
+    return [f"delivery {row['id']} to {name} is {DeliveryState(row['state'])}: {row['reason']}"]
 
 
 def _sound(alarms: Sequence[str]) -> None:
@@ -280,17 +287,17 @@ def _stop(row: Row, place: Row | None, now: datetime) -> rules.Stop | None:
     stop = rules.stopped(row, now=now, floor=floor, schedule=schedule, failing=failing)
     if stop is None and (place is None or place["state"] != "active"):
         reason = "removed" if place is None else place["state"]
-        return rules.Stop("held", Fact.STOPPED, reason, now + timedelta(minutes=1))
+        return rules.Stop("held", DeliveryFact.STOPPED, reason, now + timedelta(minutes=1))
     return stop
 
 
-def _verdict(row: Row, said: str, again_at: datetime | None = None) -> Verdict:
-    return Verdict(key=str(row["id"]), said=said, again_at=again_at)
+def _verdict(row: Row, said: str, again_at: datetime | None = None) -> DeliveryResult:
+    return DeliveryResult(key=str(row["id"]), said=said, again_at=again_at)
 
 
-def _told(row: Row, outcome: Outcome) -> Verdict:
-    if row["state"] == State.PENDING:
-        said = "waiting" if outcome.kind is Kind.WAITING else "retry"
+def _told(row: Row, outcome: SendOutcome) -> DeliveryResult:
+    if row["state"] == DeliveryState.PENDING:
+        said = "waiting" if outcome.kind is OutcomeKind.WAITING else "retry"
         # The one that others wait for is the first when its destination has rested.
         return _verdict(row, said, row["first_due_at" if _at_it(row, outcome) else "next_at"])
     again = row["next_at"] if row["reason"] in rules.BY_DESTINATION else None
@@ -367,7 +374,7 @@ def _attempt(row: Row, change: Row, now: datetime) -> Row:
     }
 
 
-def _ending(row: Row, outcome: Outcome, now: datetime, seconds: float) -> Row:
+def _ending(row: Row, outcome: SendOutcome, now: datetime, seconds: float) -> Row:
     return {
         "school_id": row["school_id"],
         "delivery_id": row["id"],
@@ -386,14 +393,14 @@ _TOLLS = {DestinationEffect.PAUSE: "paused", DestinationEffect.DISABLE: "disable
 
 def _by_destination(place: Row, changed: Row) -> Row:
     """A retry to a destination that is paused meanwhile is held, and so not tried."""
-    if changed["state"] == State.PENDING and place["state"] != "active":
-        return {"state": State.HELD.value, "reason": place["state"]}
+    if changed["state"] == DeliveryState.PENDING and place["state"] != "active":
+        return {"state": DeliveryState.HELD.value, "reason": place["state"]}
     return {}
 
 
-async def _note(tx: Transaction, place: Row, row: Row, outcome: Outcome, now: datetime) -> Row:
+async def _note(tx: Transaction, place: Row, row: Row, outcome: SendOutcome, now: datetime) -> Row:
     """What this answer says of the destination: healthy, failing, occupied, or closed to us."""
-    failures = place["failures"] + 1 if outcome.kind is Kind.RETRY else 0
+    failures = place["failures"] + 1 if outcome.kind is OutcomeKind.RETRY else 0
     rest = rules.BREAKER.rest(failures)
     until = None if rest is None else now + rest
     changed: dict[str, Any] = {
@@ -411,13 +418,13 @@ async def _note(tx: Transaction, place: Row, row: Row, outcome: Outcome, now: da
     return place | changed
 
 
-def _at_it(row: Row, outcome: Outcome) -> bool:
+def _at_it(row: Row, outcome: SendOutcome) -> bool:
     """Whether the receiver has the delivery, and is not done with it."""
-    waits = outcome.kind is Kind.WAITING and outcome.remote_ref is not None
-    return waits and row["state"] in {State.PENDING, State.HELD}
+    waits = outcome.kind is OutcomeKind.WAITING and outcome.remote_ref is not None
+    return waits and row["state"] in {DeliveryState.PENDING, DeliveryState.HELD}
 
 
-def _occupant(place: Row, row: Row, outcome: Outcome) -> Any:
+def _occupant(place: Row, row: Row, outcome: SendOutcome) -> Any:
     if _at_it(row, outcome):
         return row["id"]
     return None if place["occupied_by"] == row["id"] else place["occupied_by"]

@@ -18,13 +18,13 @@ from onefold.core.delivery import (
     MOST_RETRY_AFTER,
     SCHEDULES,
     Breaker,
-    Fact,
-    State,
+    DeliveryFact,
+    DeliveryState,
     advance,
 )
 from onefold.core.fields import text_flaw
 from onefold.errors import FieldProblem, InvalidInput
-from onefold.ports.sink import Kind, Outcome
+from onefold.ports.sink import OutcomeKind, SendOutcome
 
 FLOOR: Final = timedelta(minutes=1)  # no delay is shorter, whatever a destination says
 DEFAULT_DELAY: Final = timedelta(minutes=5)
@@ -239,12 +239,12 @@ class Stop:
     """Why a delivery does not leave now: its next state if it changes, else when to look again."""
 
     said: str
-    fact: Fact | None = None
+    fact: DeliveryFact | None = None
     reason: str | None = None
     again_at: datetime | None = None
 
 
-_FINAL: Final = (State.DELIVERED, State.DEAD, State.CANCELLED)
+_FINAL: Final = (DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.CANCELLED)
 BY_DESTINATION: Final = ("paused", "disabled", "removed", "setup")
 
 
@@ -273,13 +273,13 @@ def stopped(
 
 def _waits(row: Mapping[str, Any], *, now: datetime, floor: timedelta) -> Stop | None:
     """Why there is nothing to do now."""
-    state = State(row["state"])
+    state = DeliveryState(row["state"])
     if state in _FINAL:
         return Stop("skipped")
-    if state is State.HELD:
+    if state is DeliveryState.HELD:
         again = now + timedelta(minutes=1) if row["reason"] in BY_DESTINATION else None
         return Stop("held", again_at=again)
-    if state is State.LEASED and row["leased_until"] > now:
+    if state is DeliveryState.LEASED and row["leased_until"] > now:
         return Stop("skipped", again_at=row["leased_until"])
     old_enough = row["exit_time"] + max(FLOOR, floor) if row["exit_time"] else now
     young = max(row["next_at"], row["not_before"], old_enough)
@@ -290,31 +290,31 @@ def _must_not(
     row: Mapping[str, Any], *, now: datetime, schedule: str, failing: bool
 ) -> Stop | None:
     """Why it may not leave, though it is due."""
-    state = State(row["state"])
+    state = DeliveryState(row["state"])
     if row["revision"] < row["present_revision"] or row["status"] != "closed":
-        return _refused(state, Fact.CANCELLED, "superseded")
+        return _refused(state, DeliveryFact.CANCELLED, "superseded")
     if row["subscription"]["withdrawn_at"] is not None:  # planned while it was withdrawn
-        return _refused(state, Fact.CANCELLED, "withdrawn")
+        return _refused(state, DeliveryFact.CANCELLED, "withdrawn")
     if not consents(row["subscription"], now):
-        return _refused(state, Fact.STOPPED, "consent")
+        return _refused(state, DeliveryFact.STOPPED, "consent")
     # Never tried, it was this side that was away: the destination is asked once, if it is well.
     if now - row["first_due_at"] >= MAX_AGE and (row["tries"] or failing):
-        return _refused(state, Fact.GAVE_UP, "age")
+        return _refused(state, DeliveryFact.GAVE_UP, "age")
     if row["tries"] > len(SCHEDULES[schedule].bounds_s):
         # Its couriers died, again and again: perhaps of it.
-        return _refused(state, Fact.GAVE_UP, "attempts")
+        return _refused(state, DeliveryFact.GAVE_UP, "attempts")
     return None
 
 
-def _refused(state: State, fact: Fact, reason: str) -> Stop:
-    if state is State.LEASED and fact is Fact.CANCELLED:
+def _refused(state: DeliveryState, fact: DeliveryFact, reason: str) -> Stop:
+    if state is DeliveryState.LEASED and fact is DeliveryFact.CANCELLED:
         # Its lease has ended, but it may have been received: that cannot be taken back.
-        fact = Fact.GAVE_UP
+        fact = DeliveryFact.GAVE_UP
     return Stop(advance(state, fact).value, fact, reason)
 
 
 def settled(
-    row: Mapping[str, Any], outcome: Outcome, *, schedule: str, now: datetime, jitter: float
+    row: Mapping[str, Any], outcome: SendOutcome, *, schedule: str, now: datetime, jitter: float
 ) -> dict[str, Any]:
     """
     What an attempt's outcome makes of its delivery.
@@ -338,30 +338,30 @@ def settled(
     }
     fact = _FACTS[outcome.kind]
     old = now - row["first_due_at"] >= MAX_AGE
-    if outcome.kind is Kind.DELIVERED:
+    if outcome.kind is OutcomeKind.DELIVERED:
         changed["delivered_at"] = now
-    elif outcome.kind is Kind.RETRY:
+    elif outcome.kind is OutcomeKind.RETRY:
         delay = SCHEDULES[schedule].delay(row["tries"], jitter)
         if delay is None or old:
-            fact, changed["reason"] = Fact.GAVE_UP, "attempts" if delay is None else "age"
+            fact, changed["reason"] = DeliveryFact.GAVE_UP, "attempts" if delay is None else "age"
         else:
             asked = min(outcome.retry_after or timedelta(0), MOST_RETRY_AFTER)
             changed["next_at"] = now + max(delay, asked, timedelta(milliseconds=1))
-    elif outcome.kind is Kind.WAITING and not old:
+    elif outcome.kind is OutcomeKind.WAITING and not old:
         wish = LOOK if outcome.retry_after is None else outcome.retry_after
         changed["next_at"] = now + min(max(wish, _LEAST_LOOK), MOST_RETRY_AFTER)
         changed["tries"] = max(row["tries"] - 1, 0)  # a look is no try that failed
     else:  # what is waited for has had its time: dead, under the reason it was waited for
-        fact = Fact.GAVE_UP if outcome.kind is Kind.WAITING else fact
+        fact = DeliveryFact.GAVE_UP if outcome.kind is OutcomeKind.WAITING else fact
         changed["reason"] = outcome.reason[:40]
-    changed["state"] = advance(State(row["state"]), fact).value
+    changed["state"] = advance(DeliveryState(row["state"]), fact).value
     return changed
 
 
 _FACTS: Final = {
-    Kind.DELIVERED: Fact.RECEIVED,
-    Kind.RETRY: Fact.FAILED,
-    Kind.WAITING: Fact.FAILED,
-    Kind.PERMANENT: Fact.GAVE_UP,
-    Kind.HELD: Fact.STOPPED,
+    OutcomeKind.DELIVERED: DeliveryFact.RECEIVED,
+    OutcomeKind.RETRY: DeliveryFact.FAILED,
+    OutcomeKind.WAITING: DeliveryFact.FAILED,
+    OutcomeKind.PERMANENT: DeliveryFact.GAVE_UP,
+    OutcomeKind.HELD: DeliveryFact.STOPPED,
 }

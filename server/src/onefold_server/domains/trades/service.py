@@ -9,13 +9,13 @@ from uuid import UUID
 import msgspec
 
 from onefold.core.clock import Clock
-from onefold.core.delivery import SCHEDULES, Fact, State, advance
+from onefold.core.delivery import SCHEDULES, DeliveryFact, DeliveryState, advance
 from onefold.core.fields import text_flaw
 from onefold.core.ids import derived_id, new_event_id
 from onefold.core.published import PROFILES, encode
 from onefold.errors import Conflict, ConstraintViolated, IllegalTransition, NotFound
 from onefold.ports.deadlines import Deadline
-from onefold.ports.sink import Outcome, Parcel, Sink, one_at_a_time
+from onefold.ports.sink import Parcel, SendOutcome, Sink, one_at_a_time
 from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 from onefold_server.domains.directory.rules import Principal, Scope
@@ -35,9 +35,9 @@ _MOST_BYTES: Final = 16 * 1024  # of a destination's configuration, and of its s
 _TAKEN: Final = "is there already: change it, remove it, or choose another name"
 # What a person asked for that cannot be, and what could.
 _DOING: Final = {
-    Fact.REPLAYED: "replaying (what is dead is replayed; what waits or is held is released)",
-    Fact.RELEASED: "releasing (what waits or is held is released; what is dead is replayed)",
-    Fact.CANCELLED: "cancelling (what was sent, or is being sent, cannot be recalled)",
+    DeliveryFact.REPLAYED: "replaying (only dead deliveries; release waiting or held ones)",
+    DeliveryFact.RELEASED: "releasing (only waiting or held deliveries; replay dead ones)",
+    DeliveryFact.CANCELLED: "cancelling (what was sent, or is being sent, cannot be recalled)",
 }
 _SETTLED: Final = timedelta(minutes=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,12 +57,12 @@ class MakeSink(Protocol):
 class Send(Protocol):
     """Sends a marked test."""
 
-    async def __call__(self, sink: Sink, parcel: Parcel, *, now: datetime) -> Outcome:
+    async def __call__(self, sink: Sink, parcel: Parcel, *, now: datetime) -> SendOutcome:
         """What became of it; *sink* is closed."""
         ...
 
 
-async def _send(sink: Sink, parcel: Parcel, *, now: datetime) -> Outcome:
+async def _send(sink: Sink, parcel: Parcel, *, now: datetime) -> SendOutcome:
     try:
         return await sink.send(parcel, now=now)
     finally:
@@ -654,7 +654,7 @@ class TraceService:
         await store.change_deliveries(tx, changes)
         by_id = {row["id"]: row for row in waiting}
         moved = [by_id[change["id"]] | change for change in changes]
-        await arm(tx, [row for row in moved if row["state"] == State.PENDING])
+        await arm(tx, [row for row in moved if row["state"] == DeliveryState.PENDING])
 
     async def subscriptions(self, caller: Principal, user_id: str | None = None) -> Sequence[Row]:
         """The school's subscriptions, or one user's."""
@@ -694,7 +694,11 @@ class TraceService:
             await store.withdraw(tx, caller.school_id, ids, now=self._clock.now())
             waiting = await store.of_subscriptions(tx, caller.school_id, ids, waiting=True)
             changes = [
-                {"id": row["id"], "state": _after(row, Fact.CANCELLED), "reason": "withdrawn"}
+                {
+                    "id": row["id"],
+                    "state": _after(row, DeliveryFact.CANCELLED),
+                    "reason": "withdrawn",
+                }
                 for row in waiting
             ]
             await store.change_deliveries(tx, changes)
@@ -719,9 +723,9 @@ class TraceService:
     ) -> Sequence[Row]:
         """Deliveries in those states, the longest due first."""
         caller.require(Scope.TRACE_READ)
-        unknown = set(states) - {state.value for state in State}
+        unknown = set(states) - {state.value for state in DeliveryState}
         if unknown:
-            raise rules.wrong("state", "choice", f"expected {', '.join(State)}")
+            raise rules.wrong("state", "choice", f"expected {', '.join(DeliveryState)}")
         async with self._uow.read() as tx:
             place = None
             if destination is not None:
@@ -763,7 +767,7 @@ class TraceService:
         Raises:
             NotFound: no such delivery. IllegalTransition: it is not dead.
         """
-        return await self._act(caller, delivery_id, Fact.REPLAYED)
+        return await self._act(caller, delivery_id, DeliveryFact.REPLAYED)
 
     async def cancel(self, caller: Principal, delivery_id: UUID) -> Row:
         """
@@ -772,7 +776,7 @@ class TraceService:
         Raises:
             NotFound: no such delivery. IllegalTransition: it was sent, or is being sent.
         """
-        return await self._act(caller, delivery_id, Fact.CANCELLED)
+        return await self._act(caller, delivery_id, DeliveryFact.CANCELLED)
 
     async def release(self, caller: Principal, delivery_id: UUID) -> Row:
         """
@@ -783,9 +787,9 @@ class TraceService:
         Raises:
             NotFound: no such delivery. IllegalTransition: it is neither pending nor held.
         """
-        return await self._act(caller, delivery_id, Fact.RELEASED)
+        return await self._act(caller, delivery_id, DeliveryFact.RELEASED)
 
-    async def _act(self, caller: Principal, delivery_id: UUID, fact: Fact) -> Row:
+    async def _act(self, caller: Principal, delivery_id: UUID, fact: DeliveryFact) -> Row:
         caller.require(Scope.TRACE_MANAGE)
 
         async def work(tx: Transaction) -> Row:
@@ -797,7 +801,7 @@ class TraceService:
             row = (await store.load(tx, [delivery_id]))[delivery_id]
             state, now = _asked(row, fact), self._clock.now()
             changed: Row = {"id": row["id"], "state": state, "reason": None}
-            if fact is Fact.CANCELLED:
+            if fact is DeliveryFact.CANCELLED:
                 changed["reason"] = "by hand"
             else:
                 place = places[row["destination_id"]]
@@ -806,12 +810,12 @@ class TraceService:
                 changed |= {"next_at": at, "first_due_at": at, "tries": 0}
                 changed["not_before"] = min(row["not_before"], at)
                 # Only of one that was looked at: to hurry one is not to clear it.
-                tripped = fact is Fact.RELEASED and row["reason"] == "tripwire"
+                tripped = fact is DeliveryFact.RELEASED and row["reason"] == "tripwire"
                 changed["cleared"] = caller.name if tripped else row["cleared"]
                 if place["state"] != "active":
-                    changed |= {"state": State.HELD.value, "reason": place["state"]}
+                    changed |= {"state": DeliveryState.HELD.value, "reason": place["state"]}
             await store.change_deliveries(tx, [changed])
-            if fact is not Fact.CANCELLED:
+            if fact is not DeliveryFact.CANCELLED:
                 await arm(tx, [row | changed])
             return shown_delivery(row | changed)
 
@@ -943,7 +947,7 @@ def _delivery(trade: Row, subscription: Row, place: Row) -> Row:
         "destination_id": place["id"],
         "revision": trade["revision"],
         "subscription_id": subscription["id"],
-        "state": State.HELD.value if stopped else State.PENDING.value,
+        "state": DeliveryState.HELD.value if stopped else DeliveryState.PENDING.value,
         "reason": stopped,
         "not_before": at,
         "next_at": at,
@@ -983,11 +987,11 @@ def _facts(row: Row) -> Row:
     return {name: value for name, value in row.items() if name in revisions.c}
 
 
-def _after(row: Row, fact: Fact) -> str:
-    return advance(State(row["state"]), fact).value
+def _after(row: Row, fact: DeliveryFact) -> str:
+    return advance(DeliveryState(row["state"]), fact).value
 
 
-def _asked(row: Row, fact: Fact) -> str:
+def _asked(row: Row, fact: DeliveryFact) -> str:
     """As `_after`, for somebody who asked; told what could be asked instead."""
     try:
         return _after(row, fact)
@@ -1069,7 +1073,7 @@ def marked_body(id_: str, now: datetime) -> bytes:
     return encode("result_only", data, id_=id_, occurred_at=rfc3339(now), test=True)
 
 
-def _shown_outcome(outcome: Outcome) -> Row:
+def _shown_outcome(outcome: SendOutcome) -> Row:
     return {
         "outcome": outcome.kind.value,
         "reason": outcome.reason,

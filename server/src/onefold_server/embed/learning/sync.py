@@ -11,8 +11,8 @@ from onefold_server.embed.learning import aio
 from onefold_server.embed.learning.aio import Session
 
 __all__ = [
-    "Learning",
     "Session",
+    "SyncLearning",
     "complete_learning_session",
     "open_learning",
     "start_learning_session",
@@ -22,7 +22,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Learning:
+class SyncLearning:
     """An open database with an event loop of its own, in a thread. Any thread may use it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -37,12 +37,12 @@ class Learning:
 @contextmanager
 def open_learning(
     database_url: str | None = None, *, school: str | None = None
-) -> Iterator[Learning]:
+) -> Iterator[SyncLearning]:
     """Open a database for the block; see `aio.open_learning`."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="onefold learning", daemon=True)
     thread.start()
-    learning = Learning(loop)
+    learning = SyncLearning(loop)
     context = aio.open_learning(database_url, school=school)
     try:
         learning.opened = learning.run(context.__aenter__())
@@ -57,7 +57,7 @@ def open_learning(
 
 
 def start_learning_session(
-    learning: Learning,
+    learning: SyncLearning,
     student_id: UUID,
     session_type: str,
     language: str,
@@ -81,7 +81,7 @@ def start_learning_session(
 
 
 def update_learning_session(
-    learning: Learning,
+    learning: SyncLearning,
     session_id: UUID,
     *,
     add: Mapping[str, int] | None = None,
@@ -106,6 +106,6 @@ def update_learning_session(
     )
 
 
-def complete_learning_session(learning: Learning, session_id: UUID) -> Session:
+def complete_learning_session(learning: SyncLearning, session_id: UUID) -> Session:
     """End a session; again answers the first result. See `SessionService.complete`."""
     return learning.run(aio.complete_learning_session(learning.opened, session_id))

@@ -21,7 +21,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 @router.post("/trades", status_code=201)
 async def record(onefold: Served, caller: Caller, body: Body) -> Reply:
     """Record a trade, open or closed; the same `trade_id` again is the same as once."""
-    sent = schema.given(schema.read(body, schema.Record))
+    sent = schema.given(schema.read(body, schema.TradeBody))
     id_ = _uuid(sent.pop("trade_id", None))
     return Reply(await onefold.trace.service.record(caller, sent, trade_id=id_), status_code=201)
 

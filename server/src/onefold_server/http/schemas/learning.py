@@ -18,12 +18,12 @@ from onefold_server.domains.learning.budgets.rules import (
     money_text,
 )
 from onefold_server.domains.learning.calendar import Period
-from onefold_server.domains.learning.content.rules import Kind, MaterialKind
-from onefold_server.domains.learning.paging import Page
+from onefold_server.domains.learning.content.rules import ContentKind, MaterialKind
 from onefold_server.domains.learning.scenarios.definitions import Definition
 from onefold_server.domains.learning.scenarios.service import shown
 from onefold_server.domains.learning.sessions.rules import Session
 from onefold_server.domains.learning.values import wrong
+from onefold_server.domains.page import Page
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class SaveContent(_Body, frozen=True, kw_only=True):
     """Content that was studied."""
 
     student_id: UUID
-    kind: Kind
+    kind: ContentKind
     title: str
     language: str
     body: str
@@ -166,7 +166,7 @@ _EXPECTED: Final[Expected] = {
     "cost": _AMOUNT,
     "enforcement": ("unknown", "expected warn or block"),
     "input_tokens": _WHOLE,
-    "kind": ("unknown", f"expected one of {', '.join(Kind)}"),
+    "kind": ("unknown", f"expected one of {', '.join(ContentKind)}"),
     "lapse_s": ("bounds", "expected more than 0 seconds and at most a day"),
     "limit": _AMOUNT,
     "materials": ("materials", "expected a list of objects with kind, title and body"),

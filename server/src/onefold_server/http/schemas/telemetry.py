@@ -9,9 +9,9 @@ from msgspec import Meta
 
 from onefold.core.fields import Expected, text_flaw, wrong_fields
 from onefold.errors import FieldProblem, InvalidInput
+from onefold_server.domains.page import Page
 from onefold_server.domains.telemetry.intake import Receipt
 from onefold_server.domains.telemetry.rules import MAX_BATCH, TelemetryEvent
-from onefold_server.domains.telemetry.service import Page
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,7 +124,7 @@ def page(name: str, rows: Sequence[Any], next_cursor: str | None) -> dict[str, A
     return {name: rows, "next_cursor": next_cursor}
 
 
-def events_page(found: Page) -> dict[str, Any]:
+def events_page(found: Page[Any]) -> dict[str, Any]:
     """A page of a session's events."""
     return page("events", [event(row) for row in found.rows], found.next_cursor)
 

@@ -38,7 +38,7 @@ class Facts(_Body, frozen=True, kw_only=True):
     delay_s: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class Record(Facts, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TradeBody(Facts, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A trade, open or closed; `trade_id` makes a retry the same as once."""
 
     user_id: str

@@ -12,12 +12,12 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from onefold.adapters.claim_record import Record, lease_of, told
+from onefold.adapters.claim_record import ClaimRecord, lease_of, told
 from onefold.adapters.sql.confirm_in import ConfirmsInside
 from onefold.adapters.sql.connection import Database
 from onefold.adapters.sql.dialects.postgres import FEATURES
 from onefold.adapters.sql.errors import DRIVER_ERRORS, at_the_border
-from onefold.core.claim import State
+from onefold.core.claim import ClaimState
 from onefold.errors import StoreContended
 from onefold.ports.features import Features
 from onefold.ports.guard import Claim, ClaimKey, Confirmation, Lease, Verdict
@@ -208,9 +208,9 @@ class PostgresGuard(ConfirmsInside):
         return len(await _fetch(self._engine, _FORGET, now, limit))
 
 
-def _record(fields: Sequence[Any]) -> Record:
+def _record(fields: Sequence[Any]) -> ClaimRecord:
     state, fence, owner, until, attempt, fingerprint, completed_at, forget_at, result = fields
-    return Record(
+    return ClaimRecord(
         state=state,
         fence=fence,
         owner=owner,
@@ -223,6 +223,6 @@ def _record(fields: Sequence[Any]) -> Record:
     )
 
 
-def _is_stale(record: Record, now: datetime) -> bool:
+def _is_stale(record: ClaimRecord, now: datetime) -> bool:
     """Whether the snapshot shows a free claim that was not free when it was to be taken."""
-    return record.stands(now) in {State.ABSENT, State.EXPIRED}
+    return record.stands(now) in {ClaimState.ABSENT, ClaimState.EXPIRED}

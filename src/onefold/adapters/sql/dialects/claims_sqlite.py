@@ -15,7 +15,7 @@ from sqlalchemy import delete, select, text, tuple_
 from sqlalchemy.dialects.sqlite import insert
 
 from onefold.adapters.claim_record import (
-    Record,
+    ClaimRecord,
     claimed,
     confirmed,
     lease_of,
@@ -67,7 +67,7 @@ class SqliteGuard(ConfirmsInside):
         if not claims:
             return []
         verdicts: list[Verdict] = []
-        changes: dict[ClaimKey, Record] = {}
+        changes: dict[ClaimKey, ClaimRecord] = {}
         async with self._begun() as tx:
             records = await _read(tx, [claim.key for claim in claims])
             fences = await _draw(tx, len(claims))
@@ -89,7 +89,7 @@ class SqliteGuard(ConfirmsInside):
         self, leases: Sequence[Lease], *, now: datetime, lease: timedelta
     ) -> Sequence[Lease | None]:
         prolonged: list[Lease | None] = []
-        changes: dict[ClaimKey, Record] = {}
+        changes: dict[ClaimKey, ClaimRecord] = {}
         async with self._begun() as tx:
             records = await _read(tx, [held.key for held in leases])
             for held in leases:
@@ -103,7 +103,7 @@ class SqliteGuard(ConfirmsInside):
         self, confirmations: Sequence[Confirmation], *, now: datetime, keep: timedelta
     ) -> Sequence[bool]:
         answers: list[bool] = []
-        changes: dict[ClaimKey, Record] = {}
+        changes: dict[ClaimKey, ClaimRecord] = {}
         async with self._begun() as tx:
             records = await _read(tx, [confirmation.lease.key for confirmation in confirmations])
             for confirmation in confirmations:
@@ -118,7 +118,7 @@ class SqliteGuard(ConfirmsInside):
 
     async def release(self, leases: Sequence[Lease], *, now: datetime) -> Sequence[bool]:
         answers: list[bool] = []
-        changes: dict[ClaimKey, Record] = {}
+        changes: dict[ClaimKey, ClaimRecord] = {}
         async with self._begun() as tx:
             records = await _read(tx, [held.key for held in leases])
             for held in leases:
@@ -137,7 +137,7 @@ class SqliteGuard(ConfirmsInside):
         return len(keys)
 
 
-def _change(changes: dict[ClaimKey, Record], key: ClaimKey, new: Record | None) -> None:
+def _change(changes: dict[ClaimKey, ClaimRecord], key: ClaimKey, new: ClaimRecord | None) -> None:
     if new is not None:
         changes[key] = new
 
@@ -147,18 +147,18 @@ def _chunks(keys: Sequence[Any]) -> Iterable[list[Any]]:
         yield [tuple(key) for key in keys[start : start + _KEYS_A_STATEMENT]]
 
 
-async def _read(tx: Transaction, keys: Sequence[ClaimKey]) -> dict[ClaimKey, Record]:
-    records: dict[ClaimKey, Record] = {}
+async def _read(tx: Transaction, keys: Sequence[ClaimKey]) -> dict[ClaimKey, ClaimRecord]:
+    records: dict[ClaimKey, ClaimRecord] = {}
     for chunk in _chunks(keys):
         found = await tx.execute(select(table).where(tuple_(*_KEY).in_(chunk)))
         for row in found.mappings():
             fields = dict(row)
             key = ClaimKey(*(fields.pop(column.name) for column in _KEY))
-            records[key] = Record(**fields)
+            records[key] = ClaimRecord(**fields)
     return records
 
 
-async def _write(tx: Transaction, changes: Mapping[ClaimKey, Record]) -> None:
+async def _write(tx: Transaction, changes: Mapping[ClaimKey, ClaimRecord]) -> None:
     if changes:
         rows = [key._asdict() | asdict(record) for key, record in changes.items()]
         await tx.execute(_UPSERT, rows)

@@ -10,15 +10,15 @@ from rapidfuzz.distance import OSA
 from onefold_server.domains.classroom.matching.evidence import Evidence, evidence
 from onefold_server.domains.classroom.matching.places import (
     Address,
-    Place,
-    Weight,
+    NameSpan,
+    NameWeight,
     addresses,
     in_address,
     in_file_name,
     in_line,
     margins,
 )
-from onefold_server.domains.classroom.matching.roster import Likeness, Roster, plain_email
+from onefold_server.domains.classroom.matching.roster import ClassRoster, Likeness, plain_email
 from onefold_server.domains.classroom.matching.values import SURE, Essay
 from onefold_server.domains.classroom.matching.words import cleaned, words
 
@@ -38,7 +38,7 @@ _PROSE: Final = 80  # letters; a longer line is searched for whole and exact nam
 
 
 @dataclass
-class Candidate:
+class ScoredPupil:
     """A pupil, by number, who may have written the essay."""
 
     pupil: int
@@ -47,12 +47,12 @@ class Candidate:
     email: float = 0.0
 
 
-def candidates(essay: Essay, roster: Roster) -> list[Candidate]:
+def candidates(essay: Essay, roster: ClassRoster) -> list[ScoredPupil]:
     """Who may have written *essay*, the likeliest first; scores not yet judged for ties."""
     text = cleaned(essay.text)
     lines = margins(text)
     written = addresses(text, "\n".join(lines))
-    found: dict[int, Candidate] = {}
+    found: dict[int, ScoredPupil] = {}
     unknown = [address for address in written if not _of_pupils(address, roster, found)]
     places = _places(essay, lines, unknown, roster)
     said: dict[int, list[Evidence]] = defaultdict(list)
@@ -60,15 +60,15 @@ def candidates(essay: Essay, roster: Roster) -> list[Candidate]:
         for one in evidence(place, roster):
             said[one.pupil].append(one)
     for pupil, told in said.items():
-        _add_names(found.setdefault(pupil, Candidate(pupil)), told)
+        _add_names(found.setdefault(pupil, ScoredPupil(pupil)), told)
     _settle_addresses(found)
     likely = [one for one in found.values() if one.score >= _LEAST]
     return sorted(likely, key=lambda one: (-one.score, one.pupil))
 
 
 def _places(
-    essay: Essay, lines: Sequence[str], unknown: Iterable[Address], roster: Roster
-) -> Iterable[Place]:
+    essay: Essay, lines: Sequence[str], unknown: Iterable[Address], roster: ClassRoster
+) -> Iterable[NameSpan]:
     yield from in_file_name(essay.file_name)
     for address in unknown:
         yield from in_address(address)
@@ -77,20 +77,20 @@ def _places(
             yield from in_line(line)
 
 
-def _of_pupils(address: Address, roster: Roster, found: dict[int, Candidate]) -> bool:
+def _of_pupils(address: Address, roster: ClassRoster, found: dict[int, ScoredPupil]) -> bool:
     """Count an address that is, or nearly is, a pupil's; False when it is nobody's."""
     written = plain_email(address.text)
     owners = [(pupil, _EMAIL, "e-mail address") for pupil in roster.emails.get(written, ())]
     if not owners and address.in_margin:
         owners = _near_owners(written, roster)
     for pupil, score, reason in owners:
-        one = found.setdefault(pupil, Candidate(pupil))
+        one = found.setdefault(pupil, ScoredPupil(pupil))
         one.email = max(one.email, score if address.in_margin else _EMAIL_IN_TEXT)
         one.reasons.append(reason if address.in_margin else f"{reason} in the text")
     return bool(owners)
 
 
-def _near_owners(written: str, roster: Roster) -> list[tuple[int, float, str]]:
+def _near_owners(written: str, roster: ClassRoster) -> list[tuple[int, float, str]]:
     near = [known for known in roster.emails if OSA.distance(known, written, score_cutoff=1) <= 1]
     owners = [(pupil, known) for known in near for pupil in roster.emails[known]]
     unique = len(owners) == 1
@@ -106,7 +106,7 @@ def _digits(text: str) -> str:
     return "".join(letter for letter in text if letter.isdigit())
 
 
-def _add_names(one: Candidate, told: Sequence[Evidence]) -> None:
+def _add_names(one: ScoredPupil, told: Sequence[Evidence]) -> None:
     ranked = sorted(told, key=lambda said: -said.score)
     best = ranked[0].score
     support = {said.weight for said in ranked if said.score >= SURE} - {ranked[0].weight}
@@ -125,10 +125,10 @@ def _in_two_places(told: Sequence[Evidence]) -> bool:
 
 
 def _region(said: Evidence) -> str:
-    return said.weight.name if said.weight in {Weight.FILE, Weight.ADDRESS} else "text"
+    return said.weight.name if said.weight in {NameWeight.FILE, NameWeight.ADDRESS} else "text"
 
 
-def _settle_addresses(found: dict[int, Candidate]) -> None:
+def _settle_addresses(found: dict[int, ScoredPupil]) -> None:
     """Let an address decide between equal names, and stand against another's name."""
     owners = [one for one in found.values() if one.email >= _EMAIL]
     if len(owners) == 1:

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onefold_server.domains.classroom.matching.authors import Candidate, candidates
-from onefold_server.domains.classroom.matching.roster import Roster
+from onefold_server.domains.classroom.matching.authors import ScoredPupil, candidates
+from onefold_server.domains.classroom.matching.roster import ClassRoster
 from onefold_server.domains.classroom.matching.values import (
     MARGIN,
     UNSURE,
@@ -27,10 +27,10 @@ _EPSILON = 1e-9  # 0.95 - 0.85 is a margin
 @dataclass
 class _Ranked:
     essay: Essay
-    candidates: list[Candidate]
+    candidates: list[ScoredPupil]
     ambiguous: bool = False
 
-    def tied(self) -> list[Candidate]:
+    def tied(self) -> list[ScoredPupil]:
         """Those as likely as the likeliest, which is one of them."""
         best = max(one.score for one in self.candidates)
         return [one for one in self.candidates if _close(best, one.score)]
@@ -47,7 +47,7 @@ def match(essays: Sequence[Essay], pupils: Sequence[Pupil]) -> list[Match]:
     Returns:
         A match for each essay, in their order.
     """
-    roster = Roster(pupils)
+    roster = ClassRoster(pupils)
     ranked = [_Ranked(essay, candidates(essay, roster)) for essay in essays]
     _assign([one for one in ranked if one.candidates])
     _mark_ties([one for one in ranked if one.candidates])
@@ -94,7 +94,7 @@ def _make_unsure(essay: _Ranked) -> None:
         one.score = min(one.score, UNSURE)
 
 
-def _match(ranked: _Ranked, roster: Roster) -> Match:
+def _match(ranked: _Ranked, roster: ClassRoster) -> Match:
     if not ranked.candidates:
         return Match(ranked.essay.id, (), ambiguous=False)
     shown = max(_SHOWN, len(ranked.tied()))

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from onefold_server.domains.classroom.matching.places import Place, Weight, is_furniture
-from onefold_server.domains.classroom.matching.roster import Hit, Known, Likeness, Roster
+from onefold_server.domains.classroom.matching.places import NameSpan, NameWeight, is_furniture
+from onefold_server.domains.classroom.matching.roster import ClassRoster, Hit, Known, Likeness
 from onefold_server.domains.classroom.matching.words import PARTICLES, Word
 
 # What is left of a place's weight, by how much of the name is there. Below 0.7 / 0.95 it needs
@@ -28,7 +28,7 @@ class Evidence(NamedTuple):
 
     pupil: int
     score: float
-    weight: Weight
+    weight: NameWeight
     first: Likeness
     last: Likeness
 
@@ -37,7 +37,7 @@ class Evidence(NamedTuple):
         return f"{_said(self.first, self.last)} {self.weight.where}"
 
 
-def evidence(place: Place, roster: Roster) -> Iterator[Evidence]:
+def evidence(place: NameSpan, roster: ClassRoster) -> Iterator[Evidence]:
     """What *place* says, of every pupil it may name."""
     hits: dict[int, list[tuple[int, Hit]]] = defaultdict(list)
     for at, word in enumerate(place.words):
@@ -61,8 +61,8 @@ def _assign(hits: Iterable[tuple[int, Hit]]) -> dict[int, tuple[int, Likeness]]:
 
 
 def _judge(
-    place: Place, known: Known, parts: dict[int, tuple[int, Likeness]]
-) -> tuple[float, Weight, Likeness, Likeness] | None:
+    place: NameSpan, known: Known, parts: dict[int, tuple[int, Likeness]]
+) -> tuple[float, NameWeight, Likeness, Likeness] | None:
     first = max((like for part, (_, like) in parts.items() if part < known.firsts), default=None)
     last = max((like for part, (_, like) in parts.items() if part >= known.firsts), default=None)
     taken = {at for at, _ in parts.values()}
@@ -73,7 +73,7 @@ def _judge(
         first, last = first or missing, last or missing
     inside = _inside(place.words, taken)
     weight = _weight(place, taken | inside)
-    if weight is None or (weight is Weight.MENTION and not _is_mention(first, last, inside)):
+    if weight is None or (weight is NameWeight.MENTION and not _is_mention(first, last, inside)):
         return None
     off = _NOT_OURS * len(inside) + _NOT_WRITTEN * min(2, len(known.name) - len(parts))
     share = _share(first, last) if known.whole else _FIRST_ALONE
@@ -102,7 +102,7 @@ def _inside(place: tuple[Word, ...], taken: set[int]) -> set[int]:
     }
 
 
-def _weight(place: Place, covered: set[int]) -> Weight | None:
+def _weight(place: NameSpan, covered: set[int]) -> NameWeight | None:
     beside = (word for at, word in enumerate(place.words) if at not in covered)
     rest = [word for word in beside if not is_furniture(word) and word.folded not in PARTICLES]
     strict = all(len(word.folded) == 1 for word in rest)  # initials

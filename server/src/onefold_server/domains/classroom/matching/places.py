@@ -13,7 +13,7 @@ LINES: Final = 15  # from the top and from the bottom, blank ones not counted
 _SHORT: Final = 12  # words; a longer line is prose
 
 
-class Weight(Enum):
+class NameWeight(Enum):
     """
     A kind of place: how sure a full and exact name there is, and its name for people.
 
@@ -38,7 +38,7 @@ class Weight(Enum):
         return self.value[1]
 
 
-class Place(NamedTuple):
+class NameSpan(NamedTuple):
     """
     Some words among which there may be an author's name.
 
@@ -49,8 +49,8 @@ class Place(NamedTuple):
     """
 
     words: tuple[Word, ...]
-    alone: Weight
-    among: Weight | None
+    alone: NameWeight
+    among: NameWeight | None
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def addresses(text: str, margin: str) -> list[Address]:
     return [Address(found, found in margin) for found in dict.fromkeys(_EMAIL.findall(text))]
 
 
-def in_line(line: str) -> Iterator[Place]:
+def in_line(line: str) -> Iterator[NameSpan]:
     """The places of one line."""
     line = _EMAIL.sub(" ", line)
     labels = list(_LABEL.finditer(line))
@@ -123,41 +123,41 @@ def in_line(line: str) -> Iterator[Place]:
     if not whole:
         return
     if len(whole) > _SHORT:
-        yield Place(whole, Weight.MENTION, Weight.MENTION)
+        yield NameSpan(whole, NameWeight.MENTION, NameWeight.MENTION)
         return
     if _ANY_LABEL.match(line):
-        yield Place(whole, Weight.OTHER_LABEL, Weight.OTHER_LABEL)
+        yield NameSpan(whole, NameWeight.OTHER_LABEL, NameWeight.OTHER_LABEL)
         return
     if said := _BY.match(line):
-        yield Place(tuple(words(said["name"])), Weight.LABEL, None)
-    yield Place(whole, Weight.LINE, Weight.MENTION)
+        yield NameSpan(tuple(words(said["name"])), NameWeight.LABEL, None)
+    yield NameSpan(whole, NameWeight.LINE, NameWeight.MENTION)
     parts = _PARTS.split(_DATE.sub("|", line))
     if len(parts) > 1 and not line.rstrip().endswith((".", "!", "?")):
-        yield from (Place(tuple(words(part)), Weight.PART, None) for part in parts)
+        yield from (NameSpan(tuple(words(part)), NameWeight.PART, None) for part in parts)
 
 
-def _labelled(line: str, labels: list[re.Match[str]]) -> Iterator[Place]:
+def _labelled(line: str, labels: list[re.Match[str]]) -> Iterator[NameSpan]:
     yield from in_line(line[: labels[0].start()])
     ends = chain((label.start() for label in labels[1:]), [len(line)])
     for label, end in zip(labels, ends, strict=True):
         if label["author"]:
             value = _DATE.split(line[label.end() : end])[0]
-            yield Place(tuple(words(value)), Weight.LABEL, Weight.PART)
+            yield NameSpan(tuple(words(value)), NameWeight.LABEL, NameWeight.PART)
 
 
-def in_file_name(file_name: str) -> Iterator[Place]:
+def in_file_name(file_name: str) -> Iterator[NameSpan]:
     """The file name, taken apart; nothing where it says whom the essay is for or about."""
     stem = _EXTENSION.sub("", cleaned(file_name.replace("\\", "/").rpartition("/")[2]))
     parted = tuple(words(_CAMEL.sub(" ", stem)))
     if parted and not _NOT_BY.intersection(word.folded for word in parted):
-        yield Place(parted, Weight.FILE, Weight.FILE)
+        yield NameSpan(parted, NameWeight.FILE, NameWeight.FILE)
 
 
-def in_address(address: Address) -> Iterator[Place]:
+def in_address(address: Address) -> Iterator[NameSpan]:
     """The name in an address that is nobody's of the class."""
     if address.in_margin:
         local = re.sub(r"[\d_]+", " ", address.text.partition("@")[0])
-        yield Place(tuple(words(local)), Weight.ADDRESS, None)
+        yield NameSpan(tuple(words(local)), NameWeight.ADDRESS, None)
 
 
 def is_furniture(word: Word) -> bool:

@@ -47,7 +47,7 @@ class Known(NamedTuple):
         return 0 < self.firsts < len(self.name)
 
 
-class Roster:
+class ClassRoster:
     """The pupils of a class. Remembers what it was asked: a batch asks the same words."""
 
     def __init__(self, pupils: Sequence[Pupil]) -> None:

@@ -15,7 +15,7 @@ from onefold_server.domains.directory.rules import Principal, Scope
 from onefold_server.domains.learning.analytics import rules, store
 from onefold_server.domains.learning.calendar import local_day, zone_of
 from onefold_server.domains.learning.days import store as learner_days
-from onefold_server.domains.learning.days.rules import NEW_CARD, SCENARIO, Share, review_counts
+from onefold_server.domains.learning.days.rules import NEW_CARD, SCENARIO, DayShare, review_counts
 from onefold_server.domains.learning.people import require_learner, require_staff, require_visible
 from onefold_server.domains.learning.reviews import store as review_store
 from onefold_server.domains.learning.scenarios import store as scenario_store
@@ -173,6 +173,6 @@ async def _recount(tx: Transaction, school_id: UUID, student_id: UUID, zone: Zon
         ),
         *((at, SCENARIO) for at in await scenario_store.completed_at(tx, school_id, student_id)),
     ]
-    shares += [Share(school_id, student_id, local_day(at, zone), counts) for at, counts in facts]
+    shares += [DayShare(school_id, student_id, local_day(at, zone), counts) for at, counts in facts]
     await learner_days.forget(tx, school_id, student_id)
     await learner_days.add(tx, shares)

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from onefold.core.ids import derived_id
 from onefold.errors import BudgetExhausted
-from onefold_server.domains.learning.calendar import Period, Span, period_at, zone_of
+from onefold_server.domains.learning.calendar import Period, TimeSpan, period_at, zone_of
 from onefold_server.domains.learning.values import wrong
 
 PLACES: Final = 9  # decimals: a small model's token costs some 1e-7 of a currency's unit
@@ -43,7 +43,7 @@ class ReservationState(StrEnum):
     LAPSED = "lapsed"
 
 
-class Standing(NamedTuple):
+class BudgetStatus(NamedTuple):
     """How a budget stands in its current period."""
 
     limit: Decimal
@@ -109,7 +109,7 @@ def check_lapse(lapse: timedelta) -> timedelta:
     return lapse
 
 
-def current_period(period: Period, zone: str, last: Span | None, now: datetime) -> Span:
+def current_period(period: Period, zone: str, last: TimeSpan | None, now: datetime) -> TimeSpan:
     """
     The period that *now* falls in, given the *last* one that money was spent in.
 
@@ -120,10 +120,12 @@ def current_period(period: Period, zone: str, last: Span | None, now: datetime) 
     if last is not None and now < last.end:
         return last
     span = period_at(period, now, zone_of(zone))
-    return Span(max(span.start, last.end), span.end) if last is not None else span
+    return TimeSpan(max(span.start, last.end), span.end) if last is not None else span
 
 
-def admit(name: str, standing: Standing, amount: Decimal, enforcement: Enforcement) -> Standing:
+def admit(
+    name: str, standing: BudgetStatus, amount: Decimal, enforcement: Enforcement
+) -> BudgetStatus:
     """
     How the budget stands with *amount* reserved too.
 

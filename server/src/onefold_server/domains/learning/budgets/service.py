@@ -14,8 +14,12 @@ from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 from onefold_server.domains.directory.rules import Principal, Scope
 from onefold_server.domains.learning.budgets import rules, store
 from onefold_server.domains.learning.budgets.events import threshold_reached
-from onefold_server.domains.learning.budgets.rules import Enforcement, ReservationState, Standing
-from onefold_server.domains.learning.calendar import Period, Span, zone_of
+from onefold_server.domains.learning.budgets.rules import (
+    BudgetStatus,
+    Enforcement,
+    ReservationState,
+)
+from onefold_server.domains.learning.calendar import Period, TimeSpan, zone_of
 from onefold_server.domains.learning.people import require_learner, require_staff, require_visible
 from onefold_server.domains.learning.values import check_count, check_text
 
@@ -294,19 +298,19 @@ class BudgetService:
 
     async def _standings(
         self, tx: Transaction, budgets: Sequence[Row], now: datetime
-    ) -> list[tuple[Row, Span, Standing]]:
+    ) -> list[tuple[Row, TimeSpan, BudgetStatus]]:
         return [(budget, *await _standing(tx, budget, now)) for budget in budgets]
 
 
-async def _standing(tx: Transaction, budget: Row, now: datetime) -> tuple[Span, Standing]:
+async def _standing(tx: Transaction, budget: Row, now: datetime) -> tuple[TimeSpan, BudgetStatus]:
     """The budget's current period, and how it stands in it."""
     last = await store.last_period(tx, budget["school_id"], budget["id"])
-    before = Span(last["starts_at"], last["ends_at"]) if last else None
+    before = TimeSpan(last["starts_at"], last["ends_at"]) if last else None
     span = rules.current_period(Period(budget["period"]), budget["zone"], before, now)
     if last is None or span != before:
-        return span, Standing(budget["limit_amount"], Decimal(0), Decimal(0))
+        return span, BudgetStatus(budget["limit_amount"], Decimal(0), Decimal(0))
     held = await store.reserved(tx, budget["school_id"], budget["id"], span.start, now=now)
-    return span, Standing(budget["limit_amount"], last["spent"], held)
+    return span, BudgetStatus(budget["limit_amount"], last["spent"], held)
 
 
 async def _alert(tx: Transaction, budget: Row, hold: Row, spent: Decimal, *, now: datetime) -> None:
@@ -317,7 +321,7 @@ async def _alert(tx: Transaction, budget: Row, hold: Row, spent: Decimal, *, now
     await tx.publish(*facts, now=now)
 
 
-def _hold(reservation: Row, budget: Row, span: Span) -> Row:
+def _hold(reservation: Row, budget: Row, span: TimeSpan) -> Row:
     return {
         "school_id": reservation["school_id"],
         "reservation_id": reservation["id"],
@@ -328,7 +332,7 @@ def _hold(reservation: Row, budget: Row, span: Span) -> Row:
     }
 
 
-def _standing_row(budget: Row, span: Span, standing: Standing) -> Row:
+def _standing_row(budget: Row, span: TimeSpan, standing: BudgetStatus) -> Row:
     return {
         "budget_id": budget["id"],
         "student_id": budget["student_id"],
@@ -346,7 +350,9 @@ def _standing_row(budget: Row, span: Span, standing: Standing) -> Row:
     }
 
 
-def _shown(reservation: Row, standings: Sequence[tuple[Row, Span, Standing]], now: datetime) -> Row:
+def _shown(
+    reservation: Row, standings: Sequence[tuple[Row, TimeSpan, BudgetStatus]], now: datetime
+) -> Row:
     state = rules.shown_state(reservation["state"], reservation["lapses_at"], now)
     return dict(reservation) | {
         "state": state.value,

@@ -17,7 +17,7 @@ from onefold_server.domains.learning.budgets.tables import (
     periods,
     reservations,
 )
-from onefold_server.domains.learning.calendar import Span
+from onefold_server.domains.learning.calendar import TimeSpan
 
 
 def _of(school_id: UUID, student_id: UUID | None) -> Select[Any]:
@@ -63,7 +63,7 @@ async def last_period(tx: Transaction, school_id: UUID, budget_id: UUID) -> Row 
     return row_of(await tx.execute(query))
 
 
-async def open_period(tx: Transaction, school_id: UUID, budget_id: UUID, span: Span) -> None:
+async def open_period(tx: Transaction, school_id: UUID, budget_id: UUID, span: TimeSpan) -> None:
     """Begin a period with nothing spent; one that has begun stays as it is."""
     row = {
         "school_id": school_id,

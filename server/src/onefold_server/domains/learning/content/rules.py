@@ -42,7 +42,7 @@ _AROUND: Final = 80  # characters beside a hit in an excerpt
 LOOKED_THROUGH: Final = 8000
 
 
-class Kind(StrEnum):
+class ContentKind(StrEnum):
     """What was studied."""
 
     DOCUMENT = "document"
@@ -74,7 +74,7 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
 class Given(msgspec.Struct, frozen=True, kw_only=True):
     """Content as a caller saves it."""
 
-    kind: Kind
+    kind: ContentKind
     title: str
     language: str
     body: str

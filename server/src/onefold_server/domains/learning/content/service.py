@@ -13,10 +13,11 @@ from onefold.ports.tables import Row
 from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 from onefold_server.domains.directory.rules import Principal, Scope
 from onefold_server.domains.learning.content import rules, store
-from onefold_server.domains.learning.content.rules import Given, Kind
-from onefold_server.domains.learning.paging import Page, Place, page, read_place
+from onefold_server.domains.learning.content.rules import ContentKind, Given
+from onefold_server.domains.learning.paging import PagePosition, page, read_place
 from onefold_server.domains.learning.people import require_learner, require_visible
 from onefold_server.domains.learning.values import MAX_COUNT, check_language
+from onefold_server.domains.page import Page
 
 
 class _Skipped(NamedTuple):
@@ -88,7 +89,7 @@ class ContentService:
         caller: Principal,
         *,
         student_id: UUID | None = None,
-        kind: Kind | None = None,
+        kind: ContentKind | None = None,
         language: str | None = None,
         topic: str | None = None,
         cursor: str | None = None,
@@ -101,7 +102,7 @@ class ContentService:
                 tx, caller.school_id, after=read_place(cursor), limit=limit, **filters
             )
             rows = await _with_topics(tx, caller.school_id, found)
-        return page(rows, [Place(row["created_at"], row["id"]) for row in rows], limit)
+        return page(rows, [PagePosition(row["created_at"], row["id"]) for row in rows], limit)
 
     async def search(
         self,
@@ -109,7 +110,7 @@ class ContentService:
         query: str,
         *,
         student_id: UUID | None = None,
-        kind: Kind | None = None,
+        kind: ContentKind | None = None,
         language: str | None = None,
         topic: str | None = None,
         cursor: str | None = None,
@@ -170,7 +171,7 @@ class ContentService:
 def _filters(
     caller: Principal,
     student_id: UUID | None,
-    kind: Kind | None,
+    kind: ContentKind | None,
     language: str | None,
     topic: str | None,
 ) -> dict[str, Any]:

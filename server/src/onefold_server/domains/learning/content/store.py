@@ -10,7 +10,7 @@ from onefold.ports.tables import Row, row_of, rows_of
 from onefold.ports.unit_of_work import Transaction
 from onefold_server.domains.learning.content.rules import LOOKED_THROUGH, fts5_query, tsquery
 from onefold_server.domains.learning.content.tables import content, materials, topics
-from onefold_server.domains.learning.paging import Place, newest, page_size
+from onefold_server.domains.learning.paging import PagePosition, newest, page_size
 
 _HIDDEN: Final = {"content_hash", "search_id", "title_words", "body_words"}
 _SHOWN: Final = [c for c in content.c if c.name not in _HIDDEN]
@@ -113,7 +113,7 @@ def _narrowed(
 
 
 async def page(
-    tx: Transaction, school_id: UUID, *, after: Place | None, limit: int, **filters: Any
+    tx: Transaction, school_id: UUID, *, after: PagePosition | None, limit: int, **filters: Any
 ) -> Sequence[Row]:
     """Content that matches, without its text, the newest first, one more than *limit*."""
     query = _narrowed(select(*_LISTED), school_id, **filters)

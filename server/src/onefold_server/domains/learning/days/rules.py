@@ -18,7 +18,7 @@ COUNTS: Final = (
 )
 
 
-class Share(NamedTuple):
+class DayShare(NamedTuple):
     """How much a fact adds to one learner's day; negative when it takes back."""
 
     school_id: UUID
@@ -52,7 +52,7 @@ def negated(counts: dict[str, int]) -> dict[str, int]:
     return {name: -value for name, value in counts.items()}
 
 
-def sum_shares(shares: Iterable[Share]) -> dict[tuple[UUID, UUID, date], dict[str, int]]:
+def sum_shares(shares: Iterable[DayShare]) -> dict[tuple[UUID, UUID, date], dict[str, int]]:
     """All shares added up by learner and day, in the order of their keys; all counts named."""
     total: dict[tuple[UUID, UUID, date], dict[str, int]] = {}
     for school_id, student_id, day, counts in shares:

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, select, update
 from onefold.ports.tables import Row, rows_of
 from onefold.ports.unit_of_work import Transaction
 from onefold_server.domains.learning.calendar import zone_of
-from onefold_server.domains.learning.days.rules import COUNTS, Share, sum_shares
+from onefold_server.domains.learning.days.rules import COUNTS, DayShare, sum_shares
 from onefold_server.domains.learning.days.tables import days, learners
 
 DEFAULT_ZONE: Final = "UTC"
@@ -83,7 +83,7 @@ async def set_zone(
     await tx.execute(update(learners).where(mine).values(zone=name, changed_at=now))
 
 
-async def add(tx: Transaction, shares: Iterable[Share]) -> None:
+async def add(tx: Transaction, shares: Iterable[DayShare]) -> None:
     """Add *shares* to their days. Two statements, whatever their number; none for none."""
     sums = sum_shares(shares)
     if not sums:

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 from onefold.core.ids import derived_id
 from onefold_server.domains.learning.calendar import local_day
 from onefold_server.domains.learning.reviews.scheduling import (
-    Answer,
     Plan,
+    ReviewAnswer,
     Scheduler,
     new_memory,
     plan,
@@ -25,7 +25,7 @@ MAX_FORECAST_DAYS: Final = 366
 MAX_IMPORTED: Final = 20_000  # lines of a file: all other writers wait for them on SQLite
 
 
-class Source(StrEnum):
+class CardSource(StrEnum):
     """Where a card came from."""
 
     SCENARIO = "scenario"
@@ -38,11 +38,11 @@ def card_id(student_id: UUID, language: str, word: str) -> UUID:
     return derived_id("learning.card", str(student_id), language, word_key(word))
 
 
-def check_answer(value: Any) -> Answer:
+def check_answer(value: Any) -> ReviewAnswer:
     """*value*, when it is 1 to 4; else `InvalidInput`."""
     if type(value) is not int or not 1 <= value <= 4:
         raise wrong("answer", "bounds", "expected 1 (again), 2 (hard), 3 (good) or 4 (easy)")
-    return Answer(value)
+    return ReviewAnswer(value)
 
 
 def new_card(
@@ -53,7 +53,7 @@ def new_card(
     *,
     now: datetime,
     back: str = "",
-    source: Source = Source.MANUAL,
+    source: CardSource = CardSource.MANUAL,
     source_id: str | None = None,
     scheduler: Scheduler = Scheduler.FSRS,
     memory: Mapping[str, Any] | None = None,
@@ -94,7 +94,7 @@ def new_card(
 
 
 def answered(
-    card: Mapping[str, Any], answer: Answer, *, review_id: UUID, now: datetime
+    card: Mapping[str, Any], answer: ReviewAnswer, *, review_id: UUID, now: datetime
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The card after *answer*, and the review's row."""
     scheduler = Scheduler(card["scheduler"])
@@ -104,7 +104,7 @@ def answered(
         "due_at": next_.due_at,
         "strength_days": next_.strength_days,
         "reviews": card["reviews"] + 1,
-        "lapses": card["lapses"] + (answer is Answer.AGAIN and card["reviews"] > 0),
+        "lapses": card["lapses"] + (answer is ReviewAnswer.AGAIN and card["reviews"] > 0),
     }
     review = {
         "school_id": card["school_id"],

@@ -17,7 +17,7 @@ from fsrs import Card, Rating, State
 from fsrs import Scheduler as Fsrs
 
 
-class Answer(IntEnum):
+class ReviewAnswer(IntEnum):
     """How well a word was remembered."""
 
     AGAIN = 1
@@ -78,7 +78,9 @@ def imported_memory(ease: float, repetition: int, interval_days: int) -> dict[st
     }
 
 
-def plan(scheduler: Scheduler, memory: Mapping[str, Any], answer: Answer, *, now: datetime) -> Plan:
+def plan(
+    scheduler: Scheduler, memory: Mapping[str, Any], answer: ReviewAnswer, *, now: datetime
+) -> Plan:
     """
     When to ask again after *answer*. An instant before the last answer's counts as that one.
     """
@@ -124,7 +126,7 @@ def _card(memory: Mapping[str, Any]) -> Card:
     )
 
 
-def _plan_fsrs(memory: Mapping[str, Any], answer: Answer, at: datetime) -> Plan:
+def _plan_fsrs(memory: Mapping[str, Any], answer: ReviewAnswer, at: datetime) -> Plan:
     after, _ = _FSRS.review_card(_card(memory), Rating(answer), at)
     stability = float(after.stability or 0.0)
     remembered = {
@@ -137,35 +139,35 @@ def _plan_fsrs(memory: Mapping[str, Any], answer: Answer, at: datetime) -> Plan:
     return Plan(remembered, after.due, stability)
 
 
-def sm2_interval(repetition: int, interval: int, ease: float, answer: Answer) -> int:
+def sm2_interval(repetition: int, interval: int, ease: float, answer: ReviewAnswer) -> int:
     """Days until the next question; AGAIN <= HARD <= GOOD <= EASY always."""
-    if answer is Answer.AGAIN:
+    if answer is ReviewAnswer.AGAIN:
         return FIRST_DAYS
     if repetition == 0:
-        return EASY_DAYS if answer is Answer.EASY else FIRST_DAYS
+        return EASY_DAYS if answer is ReviewAnswer.EASY else FIRST_DAYS
     good = GRADUATED_DAYS if repetition == 1 else max(interval + 1, int(interval * ease))
-    if answer is Answer.HARD:
+    if answer is ReviewAnswer.HARD:
         good = min(good, max(interval + 1, int(interval * 1.2)))
-    if answer is Answer.EASY:
+    if answer is ReviewAnswer.EASY:
         good = max(good, int(interval * (ease + _EASE_STEP) * 1.3))
     return min(good, LONGEST_DAYS)
 
 
 _EASE_MOVES: Final = {
-    Answer.AGAIN: -_EASE_STEP,
-    Answer.HARD: -_EASE_STEP / 2,
-    Answer.GOOD: 0.0,
-    Answer.EASY: _EASE_STEP,
+    ReviewAnswer.AGAIN: -_EASE_STEP,
+    ReviewAnswer.HARD: -_EASE_STEP / 2,
+    ReviewAnswer.GOOD: 0.0,
+    ReviewAnswer.EASY: _EASE_STEP,
 }
 
 
-def _plan_sm2(memory: Mapping[str, Any], answer: Answer, at: datetime) -> Plan:
+def _plan_sm2(memory: Mapping[str, Any], answer: ReviewAnswer, at: datetime) -> Plan:
     ease, repetition = float(memory["ease"]), int(memory["repetition"])
     days = sm2_interval(repetition, int(memory["interval_days"]), ease, answer)
     low, high = _EASE_BOUNDS
     remembered = {
         "ease": round(min(max(ease + _EASE_MOVES[answer], low), high), 3),
-        "repetition": 0 if answer is Answer.AGAIN else repetition + 1,
+        "repetition": 0 if answer is ReviewAnswer.AGAIN else repetition + 1,
         "interval_days": days,
         "last_review": at.isoformat(),
     }

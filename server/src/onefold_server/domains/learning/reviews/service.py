@@ -14,22 +14,23 @@ from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 from onefold_server.domains.directory.rules import Principal, Scope
 from onefold_server.domains.learning.calendar import local_day
 from onefold_server.domains.learning.days import store as learner_days
-from onefold_server.domains.learning.days.rules import NEW_CARD, Share, review_counts
-from onefold_server.domains.learning.paging import Page, Place, page, read_place
+from onefold_server.domains.learning.days.rules import NEW_CARD, DayShare, review_counts
+from onefold_server.domains.learning.paging import PagePosition, page, read_place
 from onefold_server.domains.learning.people import require_learner, require_visible
 from onefold_server.domains.learning.reviews import anki, events, rules, store
-from onefold_server.domains.learning.reviews.rules import Source
+from onefold_server.domains.learning.reviews.rules import CardSource
 from onefold_server.domains.learning.reviews.scheduling import (
     EASE,
     LONGEST_DAYS,
-    Answer,
+    ReviewAnswer,
     Scheduler,
     imported_memory,
 )
 from onefold_server.domains.learning.reviews.tables import reviews as reviews_table
 from onefold_server.domains.learning.values import MAX_COUNT, check_language, word_key, wrong
+from onefold_server.domains.page import Page
 
-_SAID_BY_SCENARIO: Final = Answer.GOOD
+_SAID_BY_SCENARIO: Final = ReviewAnswer.GOOD
 
 
 @dataclass(kw_only=True)
@@ -162,7 +163,7 @@ class ReviewService:
                 after=read_place(cursor),
                 limit=limit,
             )
-        return page(rows, [Place(row["due_at"], row["id"]) for row in rows], limit)
+        return page(rows, [PagePosition(row["due_at"], row["id"]) for row in rows], limit)
 
     async def retention(
         self, caller: Principal, student_id: UUID, *, days: int = 30
@@ -267,7 +268,7 @@ def _imported(
         cells["front"],
         now=now,
         back=cells.get("back", ""),
-        source=Source.IMPORT,
+        source=CardSource.IMPORT,
         scheduler=Scheduler.SM2,
         memory=imported_memory(ease, int(repetitions), int(interval)),
         due_at=due or now + timedelta(days=min(int(interval), LONGEST_DAYS)),
@@ -290,7 +291,7 @@ async def _count(
     whose = card["school_id"], card["student_id"]
     zone = (await learner_days.hold_zones(tx, {whose}, now=now))[whose]
     day = local_day(now, zone)
-    await learner_days.add(tx, [Share(*whose, day, count) for count in counts])
+    await learner_days.add(tx, [DayShare(*whose, day, count) for count in counts])
 
 
 async def add_vocabulary(
@@ -320,7 +321,7 @@ async def add_vocabulary(
             language,
             word,
             now=now,
-            source=Source.SCENARIO,
+            source=CardSource.SCENARIO,
             source_id=scenario_id,
         )
         for word in spelled.values()

@@ -9,7 +9,7 @@ from sqlalchemy import Uuid, bindparam, func, literal, select, tuple_, update
 
 from onefold.ports.tables import Instant, Row, row_of, rows_of
 from onefold.ports.unit_of_work import Transaction
-from onefold_server.domains.learning.paging import Place, page_size
+from onefold_server.domains.learning.paging import PagePosition, page_size
 from onefold_server.domains.learning.reviews.scheduling import KNOWN_DAYS
 from onefold_server.domains.learning.reviews.tables import cards, reviews
 
@@ -64,7 +64,7 @@ async def page(
     *,
     language: str | None,
     due_by: datetime | None,
-    after: Place | None,
+    after: PagePosition | None,
     limit: int,
 ) -> Sequence[Row]:
     """A learner's cards, the longest due first, one more than *limit*."""

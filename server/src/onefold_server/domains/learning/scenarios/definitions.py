@@ -120,7 +120,7 @@ class Definition(_Data, frozen=True, kw_only=True):
         """By which the same version is told from another one of the same number."""
         return fingerprint(msgspec.json.decode(msgspec.json.encode(self)))
 
-    def script(self, language: str) -> "Script":
+    def script(self, language: str) -> "ScenarioScript":
         """
         The scenario in one language, as an attempt keeps it.
 
@@ -128,7 +128,7 @@ class Definition(_Data, frozen=True, kw_only=True):
             KeyError: it is not told in that language.
         """
         telling = self.languages[language]
-        return Script(
+        return ScenarioScript(
             title=telling.title,
             category=self.category,
             difficulty=self.difficulty,
@@ -147,7 +147,7 @@ class ScriptPhase(Phase, frozen=True, kw_only=True):
     criteria: tuple[Criterion, ...] = ()
 
 
-class Script(_Data, frozen=True, kw_only=True):
+class ScenarioScript(_Data, frozen=True, kw_only=True):
     """What an attempt needs of a scenario: one language, phases and their criteria."""
 
     title: str

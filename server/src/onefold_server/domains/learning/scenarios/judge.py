@@ -8,7 +8,7 @@ import msgspec
 from onefold.errors import InvalidInput, ServerUnavailable
 from onefold_server.domains.learning.language_model import Completion, LanguageModel
 from onefold_server.domains.learning.scenarios.lemma import found_in
-from onefold_server.domains.learning.turn_judge import Task, Turn, TurnJudge, Verdict
+from onefold_server.domains.learning.turn_judge import Task, Turn, TurnJudge, TurnResult
 from onefold_server.domains.learning.values import check_text, words_of
 
 FEW_WORDS: Final = 5  # below this the learner is asked for whole sentences
@@ -22,18 +22,18 @@ class LemmaJudge:
     The same text always gets the same verdict; it knows nothing of meaning.
     """
 
-    async def judge(self, task: Task, turn: Turn) -> Verdict:
+    async def judge(self, task: Task, turn: Turn) -> TurnResult:
         return look(task, turn.said)
 
 
-def look(task: Task, said: str) -> Verdict:
+def look(task: Task, said: str) -> TurnResult:
     """What of *task* stands in *said*. Pure."""
     vocabulary = found_in(said, task.vocabulary, task.language)
     phrases = found_in(said, task.phrases, task.language)
     objectives = tuple(
         id_ for id_ in task.objectives if found_in(said, task.evidence[id_], task.language)
     )
-    return Verdict(
+    return TurnResult(
         vocabulary=vocabulary,
         phrases=phrases,
         objectives=objectives,
@@ -98,7 +98,7 @@ class LlmJudge:
     def __init__(self, model: LanguageModel, *, purse: Purse, look_first: TurnJudge) -> None:
         self._model, self._purse, self._look = model, purse, look_first
 
-    async def judge(self, task: Task, turn: Turn) -> Verdict:
+    async def judge(self, task: Task, turn: Turn) -> TurnResult:
         seen = await self._look.judge(task, turn)
         open_ = [id_ for id_ in task.objectives if id_ not in seen.objectives]
         if not open_:
@@ -133,7 +133,7 @@ def prompt(task: Task, said: str) -> str:
     )
 
 
-def _with_answer(task: Task, seen: Verdict, text: str, model: str) -> Verdict:
+def _with_answer(task: Task, seen: TurnResult, text: str, model: str) -> TurnResult:
     begin, end = text.find("{"), text.rfind("}")
     try:
         said = msgspec.json.decode(text[begin : end + 1].encode(), type=_Said)
@@ -141,7 +141,7 @@ def _with_answer(task: Task, seen: Verdict, text: str, model: str) -> Verdict:
     except (msgspec.MsgspecError, UnicodeError, InvalidInput):
         return seen
     achieved = {*seen.objectives, *said.objectives}
-    return Verdict(
+    return TurnResult(
         vocabulary=seen.vocabulary,
         phrases=seen.phrases,
         objectives=tuple(id_ for id_ in task.objectives if id_ in achieved),

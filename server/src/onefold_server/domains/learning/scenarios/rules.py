@@ -19,10 +19,10 @@ import msgspec
 from onefold_server.domains.learning.scenarios.definitions import (
     RANK,
     Definition,
-    Script,
+    ScenarioScript,
     ScriptPhase,
 )
-from onefold_server.domains.learning.turn_judge import Task, Verdict
+from onefold_server.domains.learning.turn_judge import Task, TurnResult
 
 DONE_BY_CRITERIA: Final = 0.7
 DONE_BY_WEIGHT: Final = 0.6
@@ -30,7 +30,7 @@ MAX_SAID: Final = 4000  # characters of a turn
 _EPSILON: Final = 1e-9  # 0.3 + 0.3 must reach 0.6
 
 
-class State(StrEnum):
+class AttemptState(StrEnum):
     """Where an attempt stands."""
 
     ACTIVE = "active"
@@ -76,7 +76,7 @@ def task_of(phase: ScriptPhase, language: str) -> Task:
     )
 
 
-def grown(phase: ScriptPhase, before: Achieved, verdict: Verdict) -> Achieved:
+def grown(phase: ScriptPhase, before: Achieved, verdict: TurnResult) -> Achieved:
     """*before* with what *verdict* adds; items that are not the phase's are left out."""
     ids = tuple(objective.id for objective in phase.objectives)
     return Achieved(
@@ -115,7 +115,7 @@ def is_done(phase: ScriptPhase, achieved: Achieved) -> bool:
     return phase_score(phase, achieved) >= enough - _EPSILON
 
 
-def phases_done(script: Script, progress: Mapping[str, Achieved]) -> int:
+def phases_done(script: ScenarioScript, progress: Mapping[str, Achieved]) -> int:
     """How many phases, from the first, are done; the next one is where the attempt stands."""
     done = 0
     for phase in script.phases:
@@ -125,7 +125,7 @@ def phases_done(script: Script, progress: Mapping[str, Achieved]) -> int:
     return done
 
 
-def scores(script: Script, progress: Mapping[str, Achieved]) -> Scores:
+def scores(script: ScenarioScript, progress: Mapping[str, Achieved]) -> Scores:
     """What the attempt amounts to as it stands."""
     done = phases_done(script, progress)
     marks = [phase_score(p, progress.get(p.id, Achieved())) for p in script.phases]
@@ -144,13 +144,13 @@ def scores(script: Script, progress: Mapping[str, Achieved]) -> Scores:
     )
 
 
-def mastered(script: Script, progress: Mapping[str, Achieved]) -> list[str]:
+def mastered(script: ScenarioScript, progress: Mapping[str, Achieved]) -> list[str]:
     """The words that were used, in the script's order, each once."""
     words = [w for p in script.phases for w in progress.get(p.id, Achieved()).vocabulary]
     return list(dict.fromkeys(words))
 
 
-def objectives_done(script: Script, progress: Mapping[str, Achieved]) -> list[str]:
+def objectives_done(script: ScenarioScript, progress: Mapping[str, Achieved]) -> list[str]:
     """The objectives that were achieved, as `phase/objective`."""
     return [
         f"{p.id}/{id_}" for p in script.phases for id_ in progress.get(p.id, Achieved()).objectives
@@ -162,13 +162,17 @@ def read_progress(raw: Mapping[str, Any]) -> dict[str, Achieved]:
     return msgspec.convert(raw, dict[str, Achieved])
 
 
-def ended_at(started_at: datetime, changed_at: datetime, now: datetime, outcome: State) -> datetime:
+def ended_at(
+    started_at: datetime, changed_at: datetime, now: datetime, outcome: AttemptState
+) -> datetime:
     """A completed attempt ends now, an abandoned one at its last turn; never before its start."""
-    return max(now, changed_at) if outcome is State.COMPLETED else max(changed_at, started_at)
+    return (
+        max(now, changed_at) if outcome is AttemptState.COMPLETED else max(changed_at, started_at)
+    )
 
 
 def recommended(
-    definitions: Iterable[Definition], done: Script, *, language: str, finished: set[str]
+    definitions: Iterable[Definition], done: ScenarioScript, *, language: str, finished: set[str]
 ) -> list[str]:
     """
     Up to three scenarios to go on with: harder ones of the same kind first, then others.

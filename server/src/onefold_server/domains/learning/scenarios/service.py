@@ -22,29 +22,29 @@ from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 from onefold_server.domains.directory.rules import Principal, Scope
 from onefold_server.domains.learning.calendar import local_day
 from onefold_server.domains.learning.days import store as days
-from onefold_server.domains.learning.days.rules import SCENARIO, Share
-from onefold_server.domains.learning.paging import Page, Place, page, read_place
+from onefold_server.domains.learning.days.rules import SCENARIO, DayShare
+from onefold_server.domains.learning.paging import PagePosition, page, read_place
 from onefold_server.domains.learning.people import require_learner, require_staff, require_visible
 from onefold_server.domains.learning.reviews.service import VocabularyChange, add_vocabulary
 from onefold_server.domains.learning.scenarios import events, rules, store
 from onefold_server.domains.learning.scenarios.definitions import (
     Definition,
-    Script,
+    ScenarioScript,
     read_definition,
     shipped,
 )
-from onefold_server.domains.learning.scenarios.rules import Achieved, Scores, State
+from onefold_server.domains.learning.scenarios.rules import Achieved, AttemptState, Scores
 from onefold_server.domains.learning.scenarios.tables import attempts as attempts_table
 from onefold_server.domains.learning.scenarios.tables import definitions as definitions_table
 from onefold_server.domains.learning.scenarios.tables import history as history_table
 from onefold_server.domains.learning.scenarios.tables import turns as turns_table
 from onefold_server.domains.learning.sessions import events as session_events
 from onefold_server.domains.learning.sessions import store as session_store
-from onefold_server.domains.learning.sessions.rules import Session, Start
-from onefold_server.domains.learning.sessions.rules import State as SessionState
+from onefold_server.domains.learning.sessions.rules import Session, SessionState, Start
 from onefold_server.domains.learning.sessions.service import share_of
-from onefold_server.domains.learning.turn_judge import Turn, TurnJudge, Verdict
+from onefold_server.domains.learning.turn_judge import Turn, TurnJudge, TurnResult
 from onefold_server.domains.learning.values import check_language, check_text
+from onefold_server.domains.page import Page
 
 _JUDGED_AGAIN: Final = 5  # times, when other turns end the phase meanwhile
 _MADE: Final = (  # columns of `history` that `_amount_to` makes
@@ -226,7 +226,7 @@ class ScenarioService:
                 "scenario_version": definition.version,
                 "language": language,
                 "script": msgspec.to_builtins(definition.script(language)),
-                "state": State.ACTIVE.value,
+                "state": AttemptState.ACTIVE.value,
                 "phase": 0,
                 "progress": {},
                 "turns": 0,
@@ -277,7 +277,7 @@ class ScenarioService:
         raise StoreContended("other turns kept ending the phase that this one was for")
 
     async def _record(
-        self, caller: Principal, judged: Row, turn: Turn, verdict: Verdict
+        self, caller: Principal, judged: Row, turn: Turn, verdict: TurnResult
     ) -> Row | None:
         """Add a judged turn to its attempt; None when the phase it was judged for is over."""
 
@@ -338,13 +338,13 @@ class ScenarioService:
             IllegalTransition: a phase is not done (`abandon` ends it early), or it was
                 abandoned.
         """
-        return await self._end(caller, attempt_id, State.COMPLETED)
+        return await self._end(caller, attempt_id, AttemptState.COMPLETED)
 
     async def abandon(self, caller: Principal, attempt_id: UUID) -> Row:
         """End an attempt early: history and session say so, no cards. Raises as `complete`."""
-        return await self._end(caller, attempt_id, State.ABANDONED)
+        return await self._end(caller, attempt_id, AttemptState.ABANDONED)
 
-    async def _end(self, caller: Principal, attempt_id: UUID, outcome: State) -> Row:
+    async def _end(self, caller: Principal, attempt_id: UUID, outcome: AttemptState) -> Row:
         caller.require(Scope.LEARNING_WRITE)
 
         async def work(tx: Transaction) -> Row:
@@ -354,9 +354,11 @@ class ScenarioService:
             if attempt["state"] == outcome:
                 found = await store.finished(tx, caller.school_id, attempt_id)
                 return found or {}
-            if attempt["state"] != State.ACTIVE:
+            if attempt["state"] != AttemptState.ACTIVE:
                 raise IllegalTransition(attempt["state"], f"becoming {outcome}")
-            if outcome is State.COMPLETED and attempt["phase"] < len(attempt["script"]["phases"]):
+            if outcome is AttemptState.COMPLETED and attempt["phase"] < len(
+                attempt["script"]["phases"]
+            ):
                 raise IllegalTransition(
                     attempt["state"], "completing before the last phase is done"
                 )
@@ -364,13 +366,13 @@ class ScenarioService:
 
         return await in_transaction(self._uow, work)
 
-    async def _finish(self, tx: Transaction, attempt: Row, outcome: State) -> Row:
+    async def _finish(self, tx: Transaction, attempt: Row, outcome: AttemptState) -> Row:
         """Write all that the end of an attempt leaves behind."""
         now = self._clock.now()
         at = rules.ended_at(attempt["started_at"], attempt["changed_at"], now, outcome)
         made = _amount_to(attempt)
         met = VocabularyChange(created=(), strengthened=(), counts=())
-        if outcome is State.COMPLETED:
+        if outcome is AttemptState.COMPLETED:
             met = await add_vocabulary(
                 tx,
                 attempt["school_id"],
@@ -416,15 +418,15 @@ class ScenarioService:
         return row
 
     async def _count(
-        self, tx: Transaction, session: Session, met: VocabularyChange, outcome: State
+        self, tx: Transaction, session: Session, met: VocabularyChange, outcome: AttemptState
     ) -> None:
         """Add the end of an attempt to its learner's days."""
         now = self._clock.now()
         whose = session.school_id, session.student_id
         zone = (await days.hold_zones(tx, {whose}, now=now))[whose]
         shares = [share_of(session, zone)]
-        shares += [Share(*whose, local_day(now, zone), count) for count in met.counts]
-        if outcome is State.COMPLETED:
+        shares += [DayShare(*whose, local_day(now, zone), count) for count in met.counts]
+        if outcome is AttemptState.COMPLETED:
             shares.append(shares[0]._replace(counts=SCENARIO))
         await days.add(tx, shares)
 
@@ -440,7 +442,7 @@ class ScenarioService:
             since = self._clock.now() - self._abandoned_after
             idle = await store.lock_idle(tx, quiet_since=since, limit=limit)
             for attempt in idle:
-                await self._finish(tx, attempt, State.ABANDONED)
+                await self._finish(tx, attempt, AttemptState.ABANDONED)
             return len(idle)
 
         return await in_transaction(self._uow, work)
@@ -470,7 +472,7 @@ class ScenarioService:
     ) -> Page[Row]:
         """A page of attempts, the newest first."""
         rows = await self._page(store.attempts_page, caller, student_id, cursor, limit)
-        return page(rows, [Place(row["started_at"], row["id"]) for row in rows], limit)
+        return page(rows, [PagePosition(row["started_at"], row["id"]) for row in rows], limit)
 
     async def history(
         self,
@@ -482,7 +484,7 @@ class ScenarioService:
     ) -> Page[Row]:
         """A page of ended attempts, the newest first."""
         rows = await self._page(store.history_page, caller, student_id, cursor, limit)
-        return page(rows, [Place(row["ended_at"], row["attempt_id"]) for row in rows], limit)
+        return page(rows, [PagePosition(row["ended_at"], row["attempt_id"]) for row in rows], limit)
 
     async def _page(
         self, query: Any, caller: Principal, student_id: UUID | None, cursor: str | None, limit: int
@@ -516,8 +518,8 @@ class ScenarioService:
 
 
 _SESSION_FACTS: Final = {
-    State.COMPLETED: session_events.COMPLETED,
-    State.ABANDONED: session_events.ABANDONED,
+    AttemptState.COMPLETED: session_events.COMPLETED,
+    AttemptState.ABANDONED: session_events.ABANDONED,
 }
 
 
@@ -562,18 +564,18 @@ def _answer_of(known: Row, turn_id: UUID, said: str) -> Row:
     return answer
 
 
-def _script(attempt: Mapping[str, Any]) -> Script:
-    return msgspec.convert(attempt["script"], Script)
+def _script(attempt: Mapping[str, Any]) -> ScenarioScript:
+    return msgspec.convert(attempt["script"], ScenarioScript)
 
 
-def _plain(verdict: Verdict) -> Any:
+def _plain(verdict: TurnResult) -> Any:
     """As it is read back: a first answer and its repeat are equal."""
     return msgspec.json.decode(msgspec.json.encode(verdict))
 
 
 def _current(attempt: Row) -> Any:
     """The phase the attempt stands in; IllegalTransition when it has none any more."""
-    if attempt["state"] != State.ACTIVE:
+    if attempt["state"] != AttemptState.ACTIVE:
         raise IllegalTransition(attempt["state"], "taking a turn")
     phases = _script(attempt).phases
     if attempt["phase"] >= len(phases):
@@ -582,7 +584,7 @@ def _current(attempt: Row) -> Any:
 
 
 def _standing(
-    attempt: Mapping[str, Any], script: Script, progress: Mapping[str, Achieved]
+    attempt: Mapping[str, Any], script: ScenarioScript, progress: Mapping[str, Achieved]
 ) -> dict[str, Any]:
     """Where an attempt stands, as its players see it."""
     total, at = len(script.phases), attempt["phase"]
@@ -634,9 +636,9 @@ def _amount_to(attempt: Row) -> dict[str, Any]:
     }
 
 
-def _session(attempt: Row, made: Mapping[str, Any], outcome: State, at: Any) -> Session:
+def _session(attempt: Row, made: Mapping[str, Any], outcome: AttemptState, at: Any) -> Session:
     """The learning session that an ended attempt was: real counts, nothing rounded away."""
-    completed = outcome is State.COMPLETED
+    completed = outcome is AttemptState.COMPLETED
     studied, correct = made["items_studied"], made["items_correct"]
     return Session(
         school_id=attempt["school_id"],

@@ -9,8 +9,8 @@ from sqlalchemy import func, select, update
 
 from onefold.ports.tables import Row, row_of, rows_of
 from onefold.ports.unit_of_work import Transaction
-from onefold_server.domains.learning.paging import Place, newest
-from onefold_server.domains.learning.scenarios.rules import State
+from onefold_server.domains.learning.paging import PagePosition, newest
+from onefold_server.domains.learning.scenarios.rules import AttemptState
 from onefold_server.domains.learning.scenarios.tables import attempts, definitions, history, turns
 
 
@@ -75,7 +75,7 @@ async def lock_idle(tx: Transaction, *, quiet_since: datetime, limit: int) -> Se
     """Active attempts of any school without a turn since then; those in other hands left out."""
     query = (
         select(attempts)
-        .where(attempts.c.state == State.ACTIVE.value, attempts.c.changed_at <= quiet_since)
+        .where(attempts.c.state == AttemptState.ACTIVE.value, attempts.c.changed_at <= quiet_since)
         .order_by(attempts.c.changed_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -116,7 +116,7 @@ async def attempts_page(
     school_id: UUID,
     *,
     student_id: UUID | None,
-    after: Place | None,
+    after: PagePosition | None,
     limit: int,
 ) -> Sequence[Row]:
     """Attempts without their scripts, the newest first, one more than *limit*."""
@@ -133,7 +133,7 @@ async def history_page(
     school_id: UUID,
     *,
     student_id: UUID | None,
-    after: Place | None,
+    after: PagePosition | None,
     limit: int,
 ) -> Sequence[Row]:
     """Ended attempts, the newest first, one more than *limit*."""
@@ -158,7 +158,7 @@ async def completions(
         .where(
             history.c.school_id == school_id,
             history.c.student_id.in_(student_ids),
-            history.c.outcome == State.COMPLETED.value,
+            history.c.outcome == AttemptState.COMPLETED.value,
         )
         .group_by(history.c.student_id, history.c.scenario_id)
         .order_by(history.c.student_id, history.c.scenario_id)
@@ -171,6 +171,6 @@ async def completed_at(tx: Transaction, school_id: UUID, student_id: UUID) -> Se
     query = select(history.c.ended_at).where(
         history.c.school_id == school_id,
         history.c.student_id == student_id,
-        history.c.outcome == State.COMPLETED.value,
+        history.c.outcome == AttemptState.COMPLETED.value,
     )
     return list((await tx.execute(query)).scalars())

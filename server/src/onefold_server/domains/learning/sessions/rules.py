@@ -66,7 +66,7 @@ class SessionTypes:
         return iter(sorted(self._names))
 
 
-class State(StrEnum):
+class SessionState(StrEnum):
     """Where a session stands."""
 
     OPEN = "open"
@@ -83,7 +83,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     session_type: str
     source_id: str | None
     language: str
-    state: State
+    state: SessionState
     started_at: datetime
     changed_at: datetime
     ended_at: datetime | None
@@ -157,7 +157,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class End(msgspec.Struct, frozen=True, kw_only=True):
     """Complete or abandon a session."""
 
-    to: State
+    to: SessionState
 
 
 def check_start(given: Start, types: SessionTypes) -> Start:
@@ -196,7 +196,7 @@ def begin(school_id: UUID, id_: UUID, given: Start, *, now: datetime) -> Session
         session_type=given.session_type,
         source_id=given.source_id,
         language=given.language,
-        state=State.OPEN,
+        state=SessionState.OPEN,
         started_at=now,
         changed_at=now,
         ended_at=None,
@@ -218,7 +218,7 @@ def change(session: Session, given: Change, *, now: datetime) -> Session:
         Outdated: the caller saw another version.
         InvalidInput: a counter would leave its bounds, or the metadata its size.
     """
-    if given.correction != (session.state is not State.OPEN):
+    if given.correction != (session.state is not SessionState.OPEN):
         fact = "correcting" if given.correction else "changing without `correction`"
         raise IllegalTransition(session.state, fact)
     if given.expected_version not in {None, session.version}:
@@ -238,17 +238,17 @@ def change(session: Session, given: Change, *, now: datetime) -> Session:
 
 
 # What an end asked for does to a session that has ended: nothing, or it is refused.
-_AFTER_END: Final[Mapping[tuple[State, State], bool]] = MappingProxyType(
+_AFTER_END: Final[Mapping[tuple[SessionState, SessionState], bool]] = MappingProxyType(
     {
-        (State.COMPLETED, State.COMPLETED): True,
-        (State.ABANDONED, State.ABANDONED): True,
-        (State.COMPLETED, State.ABANDONED): False,
-        (State.ABANDONED, State.COMPLETED): False,
+        (SessionState.COMPLETED, SessionState.COMPLETED): True,
+        (SessionState.ABANDONED, SessionState.ABANDONED): True,
+        (SessionState.COMPLETED, SessionState.ABANDONED): False,
+        (SessionState.ABANDONED, SessionState.COMPLETED): False,
     }
 )
 
 
-def end(session: Session, to: State, *, now: datetime) -> Session:
+def end(session: Session, to: SessionState, *, now: datetime) -> Session:
     """
     *session* ended: a completed one now, an abandoned one when it last changed.
 
@@ -258,11 +258,11 @@ def end(session: Session, to: State, *, now: datetime) -> Session:
     Raises:
         IllegalTransition: it has ended the other way.
     """
-    if session.state is not State.OPEN:
+    if session.state is not SessionState.OPEN:
         if not _AFTER_END[session.state, to]:
             raise IllegalTransition(session.state, f"becoming {to}")
         return session
-    at = max(now, session.changed_at) if to is State.COMPLETED else session.changed_at
+    at = max(now, session.changed_at) if to is SessionState.COMPLETED else session.changed_at
     return msgspec.structs.replace(
         session, state=to, ended_at=at, changed_at=at, version=session.version + 1
     )

@@ -22,20 +22,21 @@ from onefold.ports.unit_of_work import Transaction, UnitOfWork, in_transaction
 from onefold_server.domains.directory.rules import Principal, Scope
 from onefold_server.domains.learning.calendar import local_day
 from onefold_server.domains.learning.days import store as days
-from onefold_server.domains.learning.days.rules import Share, negated, session_counts
-from onefold_server.domains.learning.paging import Page, Place, page, read_place
+from onefold_server.domains.learning.days.rules import DayShare, negated, session_counts
+from onefold_server.domains.learning.paging import PagePosition, page, read_place
 from onefold_server.domains.learning.people import learners, require_visible
 from onefold_server.domains.learning.sessions import events, rules, store
 from onefold_server.domains.learning.sessions.rules import (
     Change,
     End,
     Session,
+    SessionState,
     SessionTypes,
     Start,
-    State,
 )
 from onefold_server.domains.learning.sessions.tables import changes as changes_table
 from onefold_server.domains.learning.values import check_language
+from onefold_server.domains.page import Page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +165,11 @@ class SessionService:
             NotFound: no such session for this caller.
             IllegalTransition: it was abandoned.
         """
-        return await self._order(caller, session_id, End(to=State.COMPLETED))
+        return await self._order(caller, session_id, End(to=SessionState.COMPLETED))
 
     async def abandon(self, caller: Principal, session_id: UUID) -> Session:
         """End a session as given up, at its last change. Raises as `complete`."""
-        return await self._order(caller, session_id, End(to=State.ABANDONED))
+        return await self._order(caller, session_id, End(to=SessionState.ABANDONED))
 
     async def get(self, caller: Principal, session_id: UUID) -> Session:
         """
@@ -220,7 +221,7 @@ class SessionService:
                 after=read_place(cursor),
                 limit=limit,
             )
-        return page(rows, [Place(s.started_at, s.id) for s in rows], limit)
+        return page(rows, [PagePosition(s.started_at, s.id) for s in rows], limit)
 
     async def abandon_idle(self, *, limit: int = 100) -> int:
         """
@@ -239,7 +240,7 @@ class SessionService:
             round_ = _Round(now)
             for session in idle:
                 round_.held[session.school_id, session.id] = session, b""
-                round_.end(session, State.ABANDONED)
+                round_.end(session, SessionState.ABANDONED)
             await round_.write(tx)
             return len(idle)
 
@@ -375,7 +376,7 @@ class _Round:
         self._write(after, events.CORRECTED if what.correction else events.UPDATED)
         return after
 
-    def end(self, session: Session, to: State) -> Session:
+    def end(self, session: Session, to: SessionState) -> Session:
         """*session* ended; one that had ended the same way is left as it is."""
         after = rules.end(session, to, now=self.now)
         if after is not session:
@@ -397,7 +398,7 @@ class _Round:
             await tx.publish(*self.facts, now=self.now)
 
 
-_ENDED: Final = {State.COMPLETED: events.COMPLETED, State.ABANDONED: events.ABANDONED}
+_ENDED: Final = {SessionState.COMPLETED: events.COMPLETED, SessionState.ABANDONED: events.ABANDONED}
 
 
 async def count_ends(
@@ -412,7 +413,7 @@ async def count_ends(
     await days.add(tx, shares)
 
 
-def share_of(session: Session, zone: ZoneInfo) -> Share:
+def share_of(session: Session, zone: ZoneInfo) -> DayShare:
     """What an ended session adds to the day of its end, where its learner is."""
     day = local_day(session.ended_at or session.changed_at, zone)
     counts = session_counts(
@@ -421,4 +422,4 @@ def share_of(session: Session, zone: ZoneInfo) -> Share:
         correct=session.items_correct,
         incorrect=session.items_incorrect,
     )
-    return Share(session.school_id, session.student_id, day, counts)
+    return DayShare(session.school_id, session.student_id, day, counts)

@@ -10,8 +10,8 @@ from sqlalchemy import Select, bindparam, func, select, update
 
 from onefold.ports.tables import Row, row_of, rows_of
 from onefold.ports.unit_of_work import Transaction
-from onefold_server.domains.learning.paging import Place, newest
-from onefold_server.domains.learning.sessions.rules import COUNTERS, Session, State
+from onefold_server.domains.learning.paging import PagePosition, newest
+from onefold_server.domains.learning.sessions.rules import COUNTERS, Session, SessionState
 from onefold_server.domains.learning.sessions.tables import changes, sessions
 
 Key = tuple[UUID, UUID]  # school, session
@@ -23,7 +23,7 @@ _MOVING = ("state", "changed_at", "ended_at", *COUNTERS, "metadata", "version", 
 
 def _session(row: Mapping[str, Any]) -> Session:
     fields = {name: row[name] for name in Session.__struct_fields__}
-    return Session(**fields | {"state": State(row["state"])})
+    return Session(**fields | {"state": SessionState(row["state"])})
 
 
 def to_row(session: Session, *, started_as: bytes) -> dict[str, Any]:
@@ -56,7 +56,7 @@ async def lock_idle(tx: Transaction, *, quiet_since: datetime, limit: int) -> Se
     """Open sessions of any school unchanged since then; those in other hands left out."""
     query = (
         select(*_SHOWN)
-        .where(sessions.c.state == State.OPEN.value, sessions.c.changed_at <= quiet_since)
+        .where(sessions.c.state == SessionState.OPEN.value, sessions.c.changed_at <= quiet_since)
         .order_by(sessions.c.changed_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -110,7 +110,7 @@ async def page(
     session_type: str | None,
     language: str | None,
     is_open: bool | None,
-    after: Place | None,
+    after: PagePosition | None,
     limit: int,
 ) -> Sequence[Session]:
     """The school's sessions that match, the newest first, one more than *limit*."""

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from onefold_server.domains.learning.content.rules import Given, Kind, Material
+from onefold_server.domains.learning.content.rules import ContentKind, Given, Material
 from onefold_server.http.auth import Caller, Served
 from onefold_server.http.replies import Reply
 from onefold_server.http.routes.learning.shared import Body, Cursor, Limit
@@ -42,7 +42,7 @@ async def list_content(
     caller: Caller,
     q: Annotated[str | None, Query(description="words that must all occur; `*` ends one")] = None,
     student_id: UUID | None = None,
-    kind: Kind | None = None,
+    kind: ContentKind | None = None,
     language: str | None = None,
     topic: str | None = None,
     cursor: Cursor = None,
