@@ -1,10 +1,6 @@
 """What a user writes: an application with consumers, over a database and a broker."""
 
 import asyncio
-import logging
-import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
@@ -18,10 +14,9 @@ from onefold.engine.consumer import ConsumerSpec
 from onefold.engine.delivery import async_handler
 from onefold.engine.explain import Explained, explain
 from onefold.engine.handlers import check_handler
-from onefold.engine.meters import lag_meter, relay_meter, worker_meter
-from onefold.engine.relay import LEASE, Relay, Routes
+from onefold.engine.relay import LEASE, Routes
 from onefold.engine.retention import Keeps, short_keeps
-from onefold.engine.worker import Parts, Worker
+from onefold.engine.worker import Worker
 from onefold.errors import InvalidSetting
 from onefold.ports.meter import Meter
 from onefold.ports.transport import Partition
@@ -29,15 +24,11 @@ from onefold.wiring.brokers import (
     Broker,
     broker_of,
     environment,
-    listener_of,
     notify_others,
-    worker_name,
 )
+from onefold.wiring.signals import work_until_signalled
 from onefold.wiring.store import Store
-
-log = logging.getLogger("onefold.application")
-
-_LEAVE_S = 2.0  # for what can be cancelled to be rolled back and closed
+from onefold.wiring.worker import worker_meters, worker_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 Beside = Callable[[Worker], AbstractAsyncContextManager[object]]
@@ -173,39 +164,21 @@ class Onefold:
 
     def worker(self) -> Worker:
         """A worker for all consumers and the relay; the caller starts and drains it."""
-        relay = Relay(
-            self.outbox,
+        return worker_of(
+            self.store,
             self.transport,
-            owner=worker_name(),
+            list(self.specs.values()),
             env=self.env,
-            routes=self.routes,
-            lease=self._relay_lease,
-        )
-        parts = Parts(
-            uow=self.uow,
-            ledger=self.ledger,
-            transport=self.transport,
-            relay=relay,
-            env=self.env,
-            watermarks=self.store.watermarks,
-            storeroom=self.store.retention,
-            retention=self.transport,
             keeps=self.keeps,
-            listen=listener_of(self.database),
+            routes=self.routes,
+            relay_lease=self._relay_lease,
         )
-        worker = Worker(list(self.specs.values()), parts)
-        self.uow.on_published = worker.wake  # nobody need ring for a relay that is here
-        return worker
 
     def meters(self, worker: Worker) -> list[Meter]:
         """What can be measured of *worker* and of the database and broker it works with."""
         specs = list(self.specs.values())
-        return [
-            worker_meter(worker),
-            relay_meter(worker.relay),
-            lag_meter(specs, self.transport, self.env.clock),
-            self.store.meter(self.env.clock),
-        ]
+        measured = worker_meters(worker, self.transport, specs, self.env)
+        return [*measured, self.store.meter(self.env.clock)]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Worker]:
@@ -223,9 +196,7 @@ class Onefold:
         """
         Work until SIGINT or SIGTERM, which drains; a second one leaves at once.
 
-        A plain function that still blocks its thread two seconds after that is left behind by
-        ending the process, with 143: a thread cannot be cancelled, and an interpreter waits
-        for it. What it wrote is rolled back, as by any other death.
+        See `wiring.signals`, also for plain functions that block their thread.
 
         Args:
             beside: Entered when the schema is there and the loops have begun.
@@ -236,20 +207,8 @@ class Onefold:
         return asyncio.run(self._run(beside))
 
     async def _run(self, beside: Beside) -> bool:
-        stop, leave = asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, _stop_then_leave, stop, leave)
         async with self.running() as worker, beside(worker):
-            await stop.wait()
-            draining = asyncio.create_task(worker.drain())
-            leaving = asyncio.create_task(leave.wait())
-            await asyncio.wait({draining, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            drained = draining.done()
-            if not drained:
-                await _left(worker)
-            leaving.cancel()
-        return drained
+            return await work_until_signalled(worker)
 
     async def aclose(self) -> None:
         """Close broker and database. Safe twice."""
@@ -257,19 +216,3 @@ class Onefold:
         if self._bell is not None:
             await self._bell.aclose()
         await self.uow.aclose()
-
-
-async def _left(worker: Worker) -> None:
-    """Leave; if a thread does not let go, as SIGKILL would."""
-    leaving = asyncio.create_task(worker.leave())
-    await asyncio.wait({leaving}, timeout=_LEAVE_S)
-    if not leaving.done():
-        log.warning("leaving a blocked handler behind, of one of: %s", ", ".join(worker.counts()))
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(128 + signal.SIGTERM)
-
-
-def _stop_then_leave(stop: asyncio.Event, leave: asyncio.Event) -> None:
-    log.info("leaving at once" if stop.is_set() else "draining; a second signal leaves at once")
-    (leave if stop.is_set() else stop).set()

@@ -30,7 +30,6 @@ CATCHES_ALL = {
     "onefold/engine/idempotent.py",
     "onefold/engine/loop.py",
     "onefold/engine/group_commit.py",
-    "onefold/engine/worker.py",
     "onefold/testing/contracts/stores.py",
     "onefold/testing/crash/explorer.py",
     "onefold/testing/schedule/explorer.py",

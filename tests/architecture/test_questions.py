@@ -23,7 +23,7 @@ ANSWERS = [
     ("Where is NOTIFY sent?", f"{LIBRARY}/adapters/sql/notify.py", "Notifier"),
     ("Where do metrics get their names?", f"{LIBRARY}/engine/meters.py", "relay_meter"),
     ("When is a record old enough to remove?", f"{LIBRARY}/engine/retention.py", "Keeps"),
-    ("Which states does a claim have?", f"{LIBRARY}/core/claim.py", "State"),
+    ("Which states does a claim have?", f"{LIBRARY}/core/claim.py", "ClaimState"),
     ("What identifies an event?", f"{LIBRARY}/core/identity.py", "event_identity"),
     ("How is the outbox sent?", f"{LIBRARY}/engine/relay.py", "Relay"),
     ("How do loops restart after an error?", f"{LIBRARY}/engine/loop.py", "Loop"),

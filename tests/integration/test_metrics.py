@@ -225,7 +225,7 @@ async def test_a_worker_process_answers_on_its_port(sqlite_url: str, tmp_path: P
     assert code == 0, (tmp_path / "log").read_text()
 
 
-@pytest.mark.parametrize("loop", ["relay", "housekeeping"])
+@pytest.mark.parametrize("loop", ["relay", "retention"])
 async def test_every_loop_of_events_is_told_of(onefold: Installation, loop: str) -> None:
     """A loop that nobody can see failing is one that fails unseen."""
     async with run_worker(onefold):

@@ -1,5 +1,7 @@
 """Turns settings into the parts of a running server."""
 
+import asyncio
+import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -7,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import Final
 
 from onefold.adapters.sql.audit import SqlAudit
 from onefold.adapters.sql.backlog import SqlBacklog
@@ -19,36 +20,33 @@ from onefold.adapters.sql.migrate import require_current
 from onefold.adapters.sql.statistics import EVERY_S, analyse_new_tables
 from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock, SystemClock
-from onefold.engine.consumer_loop import ConsumerLoop
 from onefold.engine.courier import Courier
 from onefold.engine.loop import Loop
-from onefold.engine.meters import consumer_meter, loop_meter, relay_meter, retention_meter
 from onefold.engine.reconcile import Reconciled, reconcile_all
-from onefold.engine.relay import Relay
-from onefold.engine.retention import Keeps, RetentionLoop
+from onefold.engine.retention import Keeps
+from onefold.engine.worker import Worker
 from onefold.ports.meter import Meter
 from onefold.wiring.brokers import (
     Broker,
     broker_of,
     environment,
     guard_of,
-    listener_of,
     notify_others,
-    worker_name,
 )
 from onefold.wiring.metrics import Texts
 from onefold.wiring.store import Store
+from onefold.wiring.worker import worker_meters, worker_of
 from onefold_server.adapters.passwords import Argon2Passwords
 from onefold_server.domains.classroom.service import ClassroomService
 from onefold_server.domains.directory.service import DirectoryService
 from onefold_server.domains.learning.service import LearningService
 from onefold_server.domains.telemetry.service import Policy, TelemetryService
 from onefold_server.settings import HERE, Settings, make_folder
-from onefold_server.wiring.classroom import classroom_over, essay_meter, matches_feed
+from onefold_server.wiring.classroom import classroom_over, consumers_of, essay_meter
 from onefold_server.wiring.learning import learning_over
 from onefold_server.wiring.trades import Trace, delivery_meter, trace_over
 
-LISTEN_AGAIN_S: Final = 1.0  # after the connection that hears of news was lost
+log = logging.getLogger("onefold.worker")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +68,7 @@ class Installation:
     letters: SqlDeadLetters
     audit: SqlAudit
     meters: list[Meter] = field(default_factory=list)
-    feeds: list[ConsumerLoop] = field(default_factory=list)  # consumers of this process
+    workers: list[Worker] = field(default_factory=list)  # of this process: one or none
 
     @property
     def texts(self) -> Texts:
@@ -209,61 +207,38 @@ def build(
 
 
 @asynccontextmanager
-async def run_worker(onefold: Installation) -> AsyncIterator[None]:
-    """Run the worker's loops beside the block, and stop them after it."""
-    feed = matches_feed(
-        onefold.classroom,
-        settings=onefold.settings,
-        uow=onefold.uow,
-        ledger=onefold.ledger,
-        clock=onefold.clock,
+async def run_worker(onefold: Installation) -> AsyncIterator[Worker]:
+    """Run the worker beside the block; after it, drain the worker for at most `drain_s`."""
+    settings, env, broker = onefold.settings, environment(onefold.clock), onefold.broker()
+    specs = consumers_of(onefold.classroom, settings)
+    worker = worker_of(
+        onefold.store,
+        broker,
+        specs,
+        env=env,
+        keeps=_keeps(settings),
+        relay_every_s=settings.relay_poll_s,
+        loops=onefold.loops(),
     )
-    if feed is not None:
-        onefold.feeds.append(feed)
-        onefold.meters.append(consumer_meter(feed))
-        feed.start()
-    broker = onefold.broker()
-    loops = [*onefold.loops(), *_event_loops(onefold, broker)]
-    onefold.meters.append(loop_meter(loops))
-    for loop in loops:
-        loop.start()
+    onefold.workers.append(worker)
+    onefold.meters.extend(worker_meters(worker, broker, specs, env))
+    worker.start()
     try:
-        yield
+        yield worker
     finally:
-        for loop in loops:
-            await loop.stop()
-        while onefold.feeds:
-            await onefold.feeds.pop().stop()
+        await _end(worker, within_s=settings.drain_s)
+        onefold.workers.remove(worker)
         await broker.aclose()
 
 
-def _event_loops(onefold: Installation, broker: Broker) -> list[Loop]:
-    """Those that bring events out, hear of new ones, and remove what is over; their meters."""
-    settings, uow = onefold.settings, onefold.uow
-    sending = Relay(
-        onefold.store.outbox, broker, owner=worker_name(), env=environment(onefold.clock)
-    )
-    keeping = RetentionLoop(
-        onefold.store.retention,
-        broker,
-        specs=[feed.spec for feed in onefold.feeds],
-        keeps=_keeps(settings),
-        clock=onefold.clock,
-        topics=sending.topics,
-    )
-    relay = Loop("relay", sending.step, every_s=settings.relay_poll_s)
-    uow.on_published = relay.wake
-    onefold.meters.extend((relay_meter(sending), retention_meter(keeping)))
-    loops = [relay, Loop("housekeeping", keeping.step, every_s=settings.purge_every_s)]
-    listen = listener_of(onefold.database)
-    if listen is not None:
-
-        async def hear() -> bool:
-            await listen(relay.wake)
-            return False  # it was lost: after a pause, listen again
-
-        loops.append(Loop("listening", hear, every_s=LISTEN_AGAIN_S))
-    return loops
+async def _end(worker: Worker, *, within_s: float) -> None:
+    try:
+        async with asyncio.timeout(within_s):
+            await worker.drain()
+    except TimeoutError:
+        log.warning("the worker did not drain within %g s: it leaves what is under way", within_s)
+    finally:
+        await worker.leave()
 
 
 def _keeps(settings: Settings) -> Keeps:
@@ -274,6 +249,7 @@ def _keeps(settings: Settings) -> Keeps:
         starts=timedelta(seconds=settings.claims_keep_s),
         messages=timedelta(seconds=settings.messages_keep_s),
         unread=timedelta(seconds=settings.unread_keep_s),
+        every=timedelta(seconds=settings.purge_every_s),
     )
 
 

@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     valkey: Annotated[
         SecretStr | None, Field(description="URL of the Valkey whose streams events are sent to")
     ] = None
+    drain_s: Annotated[
+        float,
+        Field(ge=0, le=3600, description="How long a stop waits for the worker's steps under way"),
+    ] = 20.0
     relay_poll_s: Annotated[
         float, Field(gt=0, description="How often the relay looks for events that nobody told of")
     ] = 2.0

@@ -1,35 +1,35 @@
 """The worker process: the loops alone."""
 
 import asyncio
-import signal
 from contextlib import AsyncExitStack
 
+from onefold.wiring.signals import work_until_signalled
 from onefold_server.installation import build, run_worker
 from onefold_server.logs import log_as
 from onefold_server.settings import Settings
 
 
-def work(settings: Settings, *, metrics_port: int | None = None) -> None:
+def work(settings: Settings, *, metrics_port: int | None = None) -> bool:
     """
-    Run the loops until SIGINT or SIGTERM; the step under way is rolled back.
+    Run the loops until SIGINT or SIGTERM, which drains; a second signal leaves at once.
 
     Args:
         settings: What to work on.
         metrics_port: Where to answer `/metrics`; None for not at all.
+
+    Returns:
+        Whether all that was under way was finished; else it is done again elsewhere.
     """
     log_as(settings)
-    asyncio.run(_work(settings, metrics_port))
+    return asyncio.run(_work(settings, metrics_port))
 
 
-async def _work(settings: Settings, metrics_port: int | None) -> None:
+async def _work(settings: Settings, metrics_port: int | None) -> bool:
     onefold = build(settings)
-    over = asyncio.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(name, over.set)
     try:
         await onefold.prepare()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(run_worker(onefold))
+            worker = await stack.enter_async_context(run_worker(onefold))
             if metrics_port is not None:
                 # Only here: a worker alone needs no HTTP server.
                 from onefold_server.metrics import metrics_served  # noqa: PLC0415
@@ -38,6 +38,6 @@ async def _work(settings: Settings, metrics_port: int | None) -> None:
                     settings, onefold.meters, texts=onefold.texts, port=metrics_port
                 )
                 print(f"metrics at {await stack.enter_async_context(served)}", flush=True)
-            await over.wait()
+            return await work_until_signalled(worker)
     finally:
         await onefold.aclose()

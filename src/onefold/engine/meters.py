@@ -6,10 +6,7 @@ from datetime import timedelta
 
 from onefold.core.clock import Clock
 from onefold.engine.consumer import ConsumerSpec, Counts
-from onefold.engine.consumer_loop import ConsumerLoop
-from onefold.engine.loop import Loop
 from onefold.engine.relay import Relay
-from onefold.engine.retention import RetentionLoop
 from onefold.engine.worker import Worker
 from onefold.errors import OnefoldError
 from onefold.ports.meter import Measure, Meter
@@ -35,27 +32,23 @@ async def gathered(meters: Iterable[Meter]) -> list[Measure]:
 
 
 def worker_meter(worker: Worker) -> Meter:
-    """Messages and troubles by consumer, and errors by loop."""
+    """Messages and troubles by consumer, errors by loop, removed rows by kind."""
 
     async def meter() -> Sequence[Measure]:
         return [
             *(m for name, counts in worker.counts().items() for m in _of_consumer(name, counts)),
             *(
-                _one("onefold_consumer_waiting", _WAITING, consumer.waiting, consumer=name)
-                for name, consumer in worker.consumers.items()
+                _one("onefold_consumer_waiting", _WAITING, one.waiting, consumer=one.spec.name)
+                for one in worker.consumers
             ),
-            *_each("onefold_loop_errors_total", _ERRORS, "loop", worker.errors),
+            *_each(
+                "onefold_loop_errors_total",
+                _ERRORS,
+                "loop",
+                {loop.name: loop.errors for loop in worker.loops},
+            ),
             *_each("onefold_removed_total", _REMOVED, "kind", worker.removed),
         ]
-
-    return meter
-
-
-def consumer_meter(feed: ConsumerLoop) -> Meter:
-    """Messages and troubles of a server's own consumer."""
-
-    async def meter() -> Sequence[Measure]:
-        return _of_consumer(feed.spec.name, feed.state().counts)
 
     return meter
 
@@ -95,25 +88,6 @@ def relay_meter(relay: Relay) -> Meter:
     async def meter() -> Sequence[Measure]:
         told = "Events the relay sent, failed to send for now, or gave up"
         return _each("onefold_relay_events_total", told, "outcome", vars(relay.counts))
-
-    return meter
-
-
-def loop_meter(loops: Sequence[Loop]) -> Meter:
-    """Errors by loop."""
-
-    async def meter() -> Sequence[Measure]:
-        errors = {loop.name: loop.errors for loop in loops}
-        return _each("onefold_loop_errors_total", _ERRORS, "loop", errors)
-
-    return meter
-
-
-def retention_meter(keeping: RetentionLoop) -> Meter:
-    """What was removed, by kind."""
-
-    async def meter() -> Sequence[Measure]:
-        return _each("onefold_removed_total", _REMOVED, "kind", keeping.removed)
 
     return meter
 

@@ -19,7 +19,7 @@ from onefold.errors import OnefoldError
 from onefold.ports.retention import BrokerRetention, Retention, RetentionKind
 from onefold.ports.unit_of_work import KEEP
 
-log = logging.getLogger("onefold.housekeeping")
+log = logging.getLogger("onefold.retention")
 
 Chore = Callable[[datetime], Awaitable[int]]
 
@@ -56,7 +56,7 @@ class RetentionLoop:
     Removes a batch of each kind a step. Any number of them may run side by side.
 
     Args:
-        storeroom: Where the rows are.
+        retention: Where the rows are.
         broker: Where messages wait; what it owes to a consumer keeps that one's records.
         specs: Whose inbox records are looked after: those of this process alone, because
             no other knows where their messages come from.
@@ -67,7 +67,7 @@ class RetentionLoop:
 
     def __init__(
         self,
-        storeroom: Retention,
+        retention: Retention,
         broker: BrokerRetention,
         *,
         specs: Sequence[ConsumerSpec],
@@ -75,7 +75,7 @@ class RetentionLoop:
         clock: Clock,
         topics: Collection[str] = (),
     ) -> None:
-        self._storeroom, self._broker, self._specs = storeroom, broker, specs
+        self._retention, self._broker, self._specs = retention, broker, specs
         self._keeps, self._clock = keeps, clock
         self._topics = topics
         self.removed: dict[str, int] = {}
@@ -112,7 +112,7 @@ class RetentionLoop:
 
     def _remover(self, kind: RetentionKind, age: timedelta) -> Chore:
         async def remove(now: datetime) -> int:
-            return await self._storeroom.remove(kind, before=now - age, limit=self._keeps.batch)
+            return await self._retention.remove(kind, before=now - age, limit=self._keeps.batch)
 
         return remove
 
@@ -121,7 +121,7 @@ class RetentionLoop:
             spec.name: await self._broker.unsettled_since(spec.name, spec.topics)
             for spec in self._specs
         }
-        return await self._storeroom.forget(horizons, now=now, limit=self._keeps.batch)
+        return await self._retention.forget(horizons, now=now, limit=self._keeps.batch)
 
     async def _trim(self, now: datetime) -> int:
         keeps = self._keeps

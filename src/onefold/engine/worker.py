@@ -1,20 +1,17 @@
-"""Consumers, relay and replays of one process: supervised, drained, or left at once."""
+"""The loops of one process: consumers, relay, retention, and those of an application's own."""
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Final
 
-from onefold.core.backoff import Backoff
-from onefold.engine.consumer import Consumer, ConsumerSpec, Counts
+from onefold.engine.consumer import ConsumerSpec, Counts
+from onefold.engine.consumer_loop import POLL_S, ConsumerLoop, ConsumerState
 from onefold.engine.delivery import Environment
 from onefold.engine.loop import Loop
 from onefold.engine.relay import Relay
 from onefold.engine.retention import Keeps, RetentionLoop, short_keeps
-from onefold.errors import Unavailable
 from onefold.ports.ledger import Ledger
 from onefold.ports.retention import BrokerRetention, Retention
 from onefold.ports.transport import Transport
@@ -23,7 +20,8 @@ from onefold.ports.watermarks import Watermarks
 
 log = logging.getLogger("onefold.worker")
 
-Step = Callable[[], Awaitable[bool]]
+LISTEN_AGAIN_S: Final = 1.0  # after the connection that receives notifications was lost
+
 Listen = Callable[[Callable[[], None]], Awaitable[None]]
 
 
@@ -38,12 +36,15 @@ class Parts:
         transport: Where messages come from and go to.
         relay: Sends the outbox.
         env: Time and chance.
-        storeroom: What is over is removed from here; None: nothing is.
-        retention: What the transport keeps.
-        keeps: How long.
+        watermarks: Where `record="watermark"` keeps its positions.
+        retention: Removes old rows; None: nothing is removed.
+        broker_retention: What the transport keeps.
+        keeps: How long rows are kept.
         listen: Calls what it is given when another process has published, and returns when
-            it can no longer hear; None where there is no such thing.
-        poll_s: How often to look whether there is anything to do.
+            its connection is lost; None where the store cannot notify.
+        poll_s: How long a poll waits for messages.
+        relay_every_s: How often the relay looks for events without a notification.
+        loops: Of the application: run, drained and counted beside the others.
     """
 
     uow: UnitOfWork
@@ -52,176 +53,124 @@ class Parts:
     relay: Relay
     env: Environment
     watermarks: Watermarks | None = None
-    storeroom: Retention | None = None
-    retention: BrokerRetention | None = None
+    retention: Retention | None = None
+    broker_retention: BrokerRetention | None = None
     keeps: Keeps = field(default_factory=Keeps)
     listen: Listen | None = None
-    poll_s: float = 0.5
+    poll_s: float = POLL_S
+    relay_every_s: float = POLL_S
+    loops: Sequence[Loop] = ()
 
 
 class Worker:
     """
-    Runs consumers and the relay until told to stop.
+    Runs consumers, the relay and the other loops until drained or left.
 
-    A consumer that fails for a reason of its own leaves its group and joins it again: what
-    it had not settled comes again. Dying at any moment is the same, without the leaving.
+    Args:
+        specs: The consumers.
+        parts: What they work with.
     """
 
     def __init__(self, specs: Sequence[ConsumerSpec], parts: Parts) -> None:
         self._specs, self._parts = specs, parts
-        self._tasks: list[asyncio.Task[None]] = []
-        self._draining = asyncio.Event()
-        self._to_send = asyncio.Event()
-        self._listening: Loop | None = None
-        self._counts = {spec.name: Counts() for spec in specs}
-        self.consumers: dict[str, Consumer] = {}
-        self.errors: Counter[str] = Counter()  # of loops, by their names
-        self.removed: Mapping[str, int] = {}  # rows, by kind
+        self.consumers = [self._consumer(spec) for spec in specs]
+        self.relay = parts.relay
+        self._relaying = Loop("relay", parts.relay.step, every_s=parts.relay_every_s)
+        self._removing = self._retention_loop()
+        self._loops: list[Loop] = [
+            self._relaying,
+            *self._removal(),
+            *self._listening(),
+            *parts.loops,
+        ]
+
+    @property
+    def loops(self) -> list[Loop]:
+        """Every loop, those of the consumers first."""
+        return [*(loop for one in self.consumers for loop in one.loops), *self._loops]
+
+    @property
+    def removed(self) -> Mapping[str, int]:
+        """How many rows retention has removed since the start, by kind."""
+        return {} if self._removing is None else self._removing.removed
 
     def start(self) -> None:
         """Begin; a worker that runs already goes on."""
-        if not self._tasks:
-            runs = [self._consume(spec) for spec in self._specs]
-            loops = [*runs, self._repeat("relay", self._parts.relay.step, wake=self._to_send)]
-            loops += [self._repeat(f"replays of {s.name}", self._replays(s)) for s in self._specs]
-            loops += self._keep_house()
-            self._tasks = [asyncio.create_task(loop) for loop in loops]
-            self._listen()
-
-    @property
-    def relay(self) -> Relay:
-        """The relay of this worker."""
-        return self._parts.relay
+        for consumer in self.consumers:
+            consumer.start()
+        for loop in self._loops:
+            loop.start()
 
     def wake(self) -> None:
-        """There is something to send: the relay need not wait for its poll."""
-        self._to_send.set()
+        """Let the relay look at once: an event was published."""
+        self._relaying.wake()
 
     async def drain(self) -> None:
         """Finish the steps under way, leave the groups; returns when all is over."""
-        self._draining.set()
-        self._to_send.set()
-        if self._listening is not None:
-            await self._listening.stop()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ends = [one.drain() for one in self.consumers] + [one.drain() for one in self._loops]
+        await asyncio.gather(*ends)
 
     async def leave(self) -> None:
-        """Drop everything at once: what was not committed comes again elsewhere."""
-        for task in self._tasks:
-            task.cancel()
-        await self.drain()
+        """Cancel the steps under way: what was not committed is delivered again elsewhere."""
+        ends = [one.stop() for one in self.consumers] + [one.stop() for one in self._loops]
+        await asyncio.gather(*ends)
+
+    def states(self) -> list[ConsumerState]:
+        """What each consumer is doing now; no round trip."""
+        return [one.state() for one in self.consumers]
 
     def counts(self) -> dict[str, Counts]:
         """What became of messages since the start, by consumer."""
-        return self._counts
+        return {one.spec.name: one.counts for one in self.consumers}
 
-    def _keep_house(self) -> list[Coroutine[Any, Any, None]]:
+    def _consumer(self, spec: ConsumerSpec) -> ConsumerLoop:
         parts = self._parts
-        if parts.storeroom is None or parts.retention is None:
-            return []
-        keeping = RetentionLoop(
-            parts.storeroom,
-            parts.retention,
-            specs=self._specs,
-            keeps=parts.keeps,
-            clock=parts.env.clock,
-            topics=parts.relay.topics,
-        )
-        self.removed = keeping.removed
-        every_s = parts.keeps.every.total_seconds()
-        warned = self._warn_of_short_keeps(parts.retention)
-        return [self._repeat("housekeeping", keeping.step, every_s=every_s), warned]
-
-    async def _warn_of_short_keeps(self, retention: BrokerRetention) -> None:
-        for short in await short_keeps(self._specs, retention):
-            log.warning("%s", short)
-
-    def _listen(self) -> None:
-        listen = self._parts.listen
-        if listen is not None:
-
-            async def step() -> bool:
-                await listen(self.wake)
-                return False  # it was lost: after a pause, listen again
-
-            self._listening = Loop("listening", step, every_s=self._parts.poll_s)
-            self._listening.start()
-
-    async def _consume(self, spec: ConsumerSpec) -> None:
-        attempt = 0
-        while not self._draining.is_set():
-            try:
-                attempt += 1
-                await self._member(spec)
-                attempt = 0
-            except Exception as error:  # whatever it is, the consumer begins again
-                _tell("consumer %s begins again", spec.name, error)
-                self.errors[f"consumer {spec.name}"] += 1
-                await self._pause(Backoff(first_s=0.5).bound_s(attempt))
-
-    async def _member(self, spec: ConsumerSpec) -> None:
-        """Be a member of the consumer's group until drained, or until something breaks."""
-        subscription = await self._parts.transport.subscribe(spec.name, spec.topics)
-        try:
-            consumer = self._consumer(spec, subscription)
-            consumer.counts = self._counts[spec.name]  # goes on counting
-            self.consumers[spec.name] = consumer
-            while not self._draining.is_set():
-                await consumer.step()
-        finally:
-            await subscription.close()
-
-    def _consumer(self, spec: ConsumerSpec, subscription: object) -> Consumer:
-        parts = self._parts
-        return Consumer(
+        return ConsumerLoop(
             spec,
-            subscription=subscription,  # type: ignore[arg-type]
             uow=parts.uow,
             ledger=parts.ledger,
+            transport=parts.transport,
             env=parts.env,
             watermarks=parts.watermarks,
             poll_s=parts.poll_s,
         )
 
-    def _replays(self, spec: ConsumerSpec) -> Step:
+    def _retention_loop(self) -> RetentionLoop | None:
+        parts = self._parts
+        if parts.retention is None or parts.broker_retention is None:
+            return None
+        return RetentionLoop(
+            parts.retention,
+            parts.broker_retention,
+            specs=self._specs,
+            keeps=parts.keeps,
+            clock=parts.env.clock,
+            topics=parts.relay.topics,
+        )
+
+    def _removal(self) -> list[Loop]:
+        removing, broker = self._removing, self._parts.broker_retention
+        if removing is None or broker is None:
+            return []
+        warned = False
+
         async def step() -> bool:
-            consumer = self.consumers.get(spec.name)
-            return consumer is not None and await consumer.replay_asked() > 0
+            nonlocal warned
+            if not warned:
+                for short in await short_keeps(self._specs, broker):
+                    log.warning("%s", short)
+                warned = True
+            return await removing.step()
 
-        return step
+        return [Loop("retention", step, every_s=self._parts.keeps.every.total_seconds())]
 
-    async def _repeat(
-        self,
-        name: str,
-        step: Step,
-        *,
-        wake: asyncio.Event | None = None,
-        every_s: float | None = None,
-    ) -> None:
-        self.errors[name] += 0  # told from the start
-        while not self._draining.is_set():
-            try:
-                more = await step()
-            except Exception as error:  # whatever it is, the next step must get its chance
-                _tell("a step of %s failed", name, error)
-                self.errors[name] += 1
-                more = False
-            if not more:
-                await self._pause(every_s or self._parts.poll_s, wake)
+    def _listening(self) -> list[Loop]:
+        listen = self._parts.listen
+        if listen is None:
+            return []
 
-    async def _pause(self, seconds: float, wake: asyncio.Event | None = None) -> None:
-        """Wait, but no longer than until the drain, or *wake*; the drain sets that too."""
-        news = wake or self._draining
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await news.wait()
-        if wake is not None:
-            wake.clear()
+        async def step() -> bool:
+            await listen(self.wake)
+            return False  # the connection was lost: listen again after a pause
 
-
-def _tell(what: str, name: str, error: Exception) -> None:
-    """In one line what waiting mends; where it comes from helps nobody then."""
-    if isinstance(error, Unavailable):
-        log.warning("%s: %s", what % name, error)
-    else:
-        log.error(what, name, exc_info=error)
+        return [Loop("listening", step, every_s=LISTEN_AGAIN_S, waits=True)]

@@ -7,7 +7,7 @@ effect of one event is written, and its transaction has not been committed.
 
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -62,20 +62,25 @@ def dying(handler: Handler) -> Handler:
     return run
 
 
+def _joining(
+    honest: Callable[[], Coroutine[Any, Any, Consumer]], kind: type[Consumer]
+) -> Callable[[], Coroutine[Any, Any, Consumer]]:
+    async def join() -> Consumer:
+        one = await honest()
+        one.__class__ = kind
+        return one
+
+    return join
+
+
 def working_with(kind: type[Consumer]) -> None:
     """Let every consumer of the application be of that kind."""
     make = app.worker
 
     def worker() -> Any:
         made = make()
-        honest = made._consumer
-
-        def consumer(*given: Any) -> Consumer:
-            one = honest(*given)
-            one.__class__ = kind
-            return one
-
-        made._consumer = consumer  # type: ignore[method-assign,assignment]
+        for consumer in made.consumers:
+            consumer._join = _joining(consumer._join, kind)  # type: ignore[method-assign]
         return made
 
     app.worker = worker  # type: ignore[method-assign]

@@ -130,8 +130,8 @@ async def test_readiness_fails_when_the_consumer_is_dead(
 ) -> None:
     """Its task has ended: 503 and why; the process still lives."""
     await until(client)
-    (feed,) = onefold.feeds
-    await feed.stop()
+    (worker,) = onefold.workers
+    await worker.consumers[0].stop()
 
     ready, live = await client.get("/readyz"), await client.get("/livez")
 

@@ -218,7 +218,7 @@ def test_a_record_that_the_broker_does_not_allow_is_refused(sqlite_url: str) -> 
 
 
 class Ear(logging.Handler):
-    """Hears of consumers that begin again."""
+    """Collects the failures of one consumer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class Ear(logging.Handler):
         self.heard = asyncio.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "begins again" in record.getMessage():
+        if "a step of consumer reserve failed" in record.getMessage():
             self.records.append(record)
             self.heard.set()
 
@@ -240,12 +240,12 @@ async def test_a_broker_that_is_away_costs_a_line_and_no_traceback(sqlite_url: s
         """Never called."""
 
     ear = Ear()
-    logging.getLogger("onefold.worker").addHandler(ear)
+    logging.getLogger("onefold.engine").addHandler(ear)
     try:
         async with app.running():
             await asyncio.wait_for(ear.heard.wait(), WAIT_S)
     finally:
-        logging.getLogger("onefold.worker").removeHandler(ear)
+        logging.getLogger("onefold.engine").removeHandler(ear)
 
     assert [record.exc_info for record in ear.records] == [None] * len(ear.records)
     assert all("127.0.0.1:9" in record.getMessage() for record in ear.records)

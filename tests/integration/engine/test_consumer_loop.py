@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -43,15 +44,18 @@ class Kitchen:
         self.seen: list[int] = []
         self.news = asyncio.Event()
         self.clock, self.transport, self.uow = clock, transport, MemoryUnitOfWork()
-        spec = ConsumerSpec(name="c", topics=("orders.placed",), handler=self.handle)
+        spec = ConsumerSpec(name="c", topics=("orders.placed",), handler=self._handled)
         self.feed = ConsumerLoop(
             spec,
             uow=self.uow,
             ledger=MemoryLedger(self.uow),
-            connect=lambda: transport,
+            transport=transport,
             env=surroundings(clock),
             poll_s=0.01,
         )
+
+    async def _handled(self, got: Event, tx: HandlerTransaction) -> None:
+        await self.handle(got, tx)
 
     async def handle(self, got: Event, _: HandlerTransaction) -> None:
         self.seen.append(got.data["n"])
@@ -118,5 +122,49 @@ async def test_a_feed_stops_at_any_moment(clock: ManualClock, moments: int) -> N
         await asyncio.sleep(0)
 
     await kitchen.feed.stop()
+
+    assert not kitchen.feed.state().running
+
+
+async def test_a_drain_finishes_the_message_under_way(clock: ManualClock) -> None:
+    """It is applied and settled: no other member gets it again."""
+    kitchen, began, release = Kitchen(clock, Moody(bad=0)), asyncio.Event(), asyncio.Event()
+    kitchen.transport.create("orders.placed", 2)
+
+    async def held(got: Event, _: HandlerTransaction) -> None:
+        began.set()
+        await release.wait()
+        kitchen.seen.append(got.data["n"])
+
+    kitchen.handle = held  # type: ignore[method-assign]
+    kitchen.feed.start()
+    await send(kitchen.transport, event(clock, 1))
+    async with asyncio.timeout(5):
+        await began.wait()
+        draining = asyncio.create_task(kitchen.feed.drain())
+        await asyncio.sleep(0)
+        release.set()
+        await draining
+
+    assert kitchen.seen == [1]
+    assert kitchen.feed.counts.applied == 1
+    settled = await kitchen.transport.settled_to("c", ["orders.placed"])
+    assert settled is not None
+    assert sum(settled.values()) == 1
+
+
+async def test_a_drain_does_not_wait_for_a_backoff(clock: ManualClock) -> None:
+    """A broker that is down keeps no process from ending."""
+    kitchen, asleep = Kitchen(clock, Moody(bad=10_000)), asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        asleep.set()
+        await asyncio.Event().wait()
+
+    kitchen.feed._env = replace(kitchen.feed._env, sleep=sleep)
+    kitchen.feed.start()
+    async with asyncio.timeout(5):
+        await asleep.wait()
+        await kitchen.feed.drain()
 
     assert not kitchen.feed.state().running

@@ -146,9 +146,9 @@ def test_what_cannot_be_is_told_with_what_can(run: Any, tmp_path: Path) -> None:
 
     (first, second) = run("trace", "list", "--json")
     assert first["destination"] == "folder"
-    assert "what is dead" in run("trace", "replay", first["id"], code=1)
+    assert "only dead deliveries" in run("trace", "replay", first["id"], code=1)
     run("trace", "cancel", first["id"])
-    assert "released" in run("trace", "release", first["id"], code=1)
+    assert "waiting or held" in run("trace", "release", first["id"], code=1)
     assert "recalled" in run("trace", "cancel", first["id"], code=1)
     assert json.loads(run("trace", "show", second["id"]))["destination"] == "folder"
     assert json.loads(run("trace", "withdraw", found["id"]))["cancelled"] == 1

@@ -113,6 +113,70 @@ async def test_a_step_under_way_is_cancelled() -> None:
     assert steps.runs == 1
 
 
+async def test_a_drained_loop_finishes_its_step_and_begins_no_other() -> None:
+    """What is under way is done, and what it began is waited for."""
+    release, finished = asyncio.Event(), asyncio.Event()
+
+    async def held() -> bool:
+        await release.wait()
+        return True
+
+    async def finish() -> None:
+        finished.set()
+
+    steps = Steps(held)
+    loop = Loop("l", steps, every_s=FOREVER_S, finish=finish)
+    loop.start()
+    await steps.ran.get()
+
+    draining = asyncio.create_task(loop.drain())
+    await _turn()
+    assert not draining.done()
+    release.set()
+    await draining
+
+    assert (steps.runs, loop.ready, finished.is_set()) == (1, False, True)
+
+
+async def test_draining_ends_a_pause() -> None:
+    """A loop with nothing to do is over at once."""
+    steps = Steps()
+    loop = Loop("l", steps, every_s=FOREVER_S)
+    loop.start()
+    await steps.ran.get()
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(loop.drain(), loop.drain())
+
+    assert (steps.runs, loop.ready) == (1, False)
+
+
+async def test_draining_cancels_a_step_that_only_waits() -> None:
+    """It waits for a signal from outside, which may never come."""
+    steps = Steps(_hang)
+    loop = Loop("listening", steps, every_s=FOREVER_S, waits=True)
+    loop.start()
+    await steps.ran.get()
+
+    async with asyncio.timeout(5):
+        await loop.drain()
+
+    assert not loop.ready
+
+
+async def test_a_drained_loop_can_start_again() -> None:
+    """Nor does a drain before the start disturb it."""
+    steps = Steps()
+    loop = Loop("l", steps, every_s=FOREVER_S)
+    await loop.drain()
+    for run in (1, 2):
+        loop.start()
+        assert await steps.ran.get() == run
+        await loop.drain()
+
+    assert not loop.ready
+
+
 async def test_more_work_is_done_at_once() -> None:
     """There is no pause while a step says that there is more."""
     steps = Steps(_more, _more, _nothing)

@@ -69,14 +69,17 @@ def worker(
             raise typer.BadParameter("the application names its own", param_hint="--database")
         _work_for(app, metrics_port)
         return
+    from onefold.wiring.signals import LEFT
     from onefold_server.settings import Settings
     from onefold_server.worker import work
 
     settings = Settings.load(**({"database_url": database} if database else {}))
-    work(settings, metrics_port=metrics_port)
+    if not work(settings, metrics_port=metrics_port):
+        raise typer.Exit(LEFT)
 
 
 def _work_for(name: str, metrics_port: int | None) -> None:
+    from onefold.wiring.signals import LEFT
     from onefold_server.cli.named_app import named_app
     from onefold_server.logs import log_as
     from onefold_server.settings import Settings
@@ -96,7 +99,7 @@ def _work_for(name: str, metrics_port: int | None) -> None:
             yield
 
     if not app.run(beside=beside):
-        raise typer.Exit(143)  # as a shell tells of SIGTERM
+        raise typer.Exit(LEFT)
 
 
 @command

@@ -3,19 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 
-from onefold.adapters.sql.unit_of_work import SqlUnitOfWork
 from onefold.core.clock import Clock
 from onefold.core.envelope import Event
 from onefold.core.ids import Random
 from onefold.engine.consumer import ConsumerSpec
-from onefold.engine.consumer_loop import ConsumerLoop
 from onefold.engine.delivery import HandlerTransaction
 from onefold.engine.failure_policy import FailureAction, retry_then_park
 from onefold.errors import Refused
-from onefold.ports.ledger import Ledger
 from onefold.ports.meter import Measure, Meter
 from onefold.ports.unit_of_work import UnitOfWork
-from onefold.wiring.brokers import broker_of, environment
 from onefold_server.domains.classroom.batches import CONSUMER, BatchService
 from onefold_server.domains.classroom.classes import ClassService
 from onefold_server.domains.classroom.matching import Essay, Match, Pupil, match
@@ -79,23 +75,8 @@ def park_refused(error: BaseException, attempt: int, most: int) -> FailureAction
     return retry_then_park(error, attempt, most)
 
 
-def matches_feed(
-    classroom: ClassroomService,
-    *,
-    settings: Settings,
-    uow: SqlUnitOfWork,
-    ledger: Ledger,
-    clock: Clock,
-) -> ConsumerLoop | None:
-    """The consumer of suggested authors; None where no broker is set."""
-    kafka, valkey = settings.kafka, settings.valkey
-    if kafka is None and valkey is None:
-        return None
-    address = None if valkey is None else valkey.get_secret_value()
-    return ConsumerLoop(
-        matches_spec(classroom, settings.classroom_topic),
-        uow=uow,
-        ledger=ledger,
-        connect=lambda: broker_of(uow, kafka=kafka, valkey=address),
-        env=environment(clock),
-    )
+def consumers_of(classroom: ClassroomService, settings: Settings) -> list[ConsumerSpec]:
+    """The consumer of suggested authors, where a broker is set."""
+    if settings.kafka is None and settings.valkey is None:
+        return []
+    return [matches_spec(classroom, settings.classroom_topic)]

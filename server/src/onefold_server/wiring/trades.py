@@ -67,7 +67,9 @@ class Trace:
 
     def loops(self, courier: Courier, *, reconcile_every_s: float) -> list[Loop]:
         """What a worker runs for trace."""
-        deliver = Loop("deliver traces", courier.step, every_s=courier.pause_s)
+        deliver = Loop(
+            "deliver traces", courier.step, every_s=courier.pause_s, finish=courier.settled
+        )
         courier.ended = deliver.wake  # there is room again
 
         async def reconcile() -> bool:

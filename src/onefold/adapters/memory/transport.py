@@ -226,7 +226,7 @@ class MemoryTransport:
                 await member.close()
 
     async def unsettled_since(self, group: str, topics: Collection[str]) -> datetime | None:
-        """See `ports.storeroom.Retention`."""
+        """See `ports.retention.BrokerRetention`."""
         settled = self._groups.setdefault(group, _Group()).settled
         owed = [
             message.sent_at
@@ -237,7 +237,7 @@ class MemoryTransport:
         return min((sent_at for sent_at in owed if sent_at is not None), default=None)
 
     async def settled_to(self, group: str, topics: Collection[str]) -> Mapping[Partition, int]:
-        """See `ports.storeroom.Retention`."""
+        """See `ports.retention.BrokerRetention`."""
         settled = self._groups.setdefault(group, _Group()).settled
         return {place: to for place, to in settled.items() if place.topic in topics}
 

@@ -259,7 +259,7 @@ class SqlTransport:
     async def trim(
         self, topics: Collection[str], *, before: datetime, unread: datetime, limit: int
     ) -> int:
-        """See `ports.storeroom.Retention`. Looks at all topics; at most *limit* go."""
+        """See `ports.retention.BrokerRetention`. Looks at all topics; at most *limit* go."""
         low = (
             select(shares.c.topic, shares.c.number, func.min(shares.c.settled_to).label("low"))
             .group_by(shares.c.topic, shares.c.number)
@@ -289,7 +289,7 @@ class SqlTransport:
         return len(rows)
 
     async def unsettled_since(self, group: str, topics: Collection[str]) -> datetime | None:
-        """See `ports.storeroom.Retention`. One round trip."""
+        """See `ports.retention.BrokerRetention`. One round trip."""
         mine = and_(
             shares.c.group_name == group,
             shares.c.topic == _partitions.c.topic,
@@ -317,7 +317,7 @@ class SqlTransport:
         return min(found, default=None)
 
     async def settled_to(self, group: str, topics: Collection[str]) -> Mapping[Partition, int]:
-        """See `ports.storeroom.Retention`. One round trip."""
+        """See `ports.retention.BrokerRetention`. One round trip."""
         mine = select(shares).where(shares.c.group_name == group, shares.c.topic.in_(topics))
         async with self.uow.read() as tx:
             return {

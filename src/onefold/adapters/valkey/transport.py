@@ -212,7 +212,7 @@ class ValkeyTransport:
         self, topics: Collection[str], *, before: datetime, unread: datetime, limit: int
     ) -> int:
         """
-        See `ports.storeroom.Retention`. One round trip a topic, each trimmed whole.
+        See `ports.retention.BrokerRetention`. One round trip a topic, each trimmed whole.
 
         What a group has not settled is never removed, however old it is.
         """
@@ -225,7 +225,7 @@ class ValkeyTransport:
         return removed
 
     async def unsettled_since(self, group: str, topics: Collection[str]) -> datetime | None:
-        """See `ports.storeroom.Retention`. One round trip a topic."""
+        """See `ports.retention.BrokerRetention`. One round trip a topic."""
         oldest: list[bytes] = []
         for topic in topics:
             answers = await self.server.run(_OLDEST, await self._streams(topic), [group.encode()])

@@ -5,11 +5,13 @@ Liveness (`/livez`) fails only when the event loop does. Readiness (`/healthz`, 
 for probes) fails when the database cannot be written, or a consumer of this process is dead.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 
 from onefold.engine.consumer_loop import ConsumerState
+from onefold.engine.loop import Loop
 from onefold.errors import OnefoldError
 from onefold_server.http.auth import Served
 from onefold_server.http.problems import RETRY_AFTER_S, problem
@@ -29,15 +31,18 @@ async def healthz(request: Request, onefold: Served) -> Reply:
     except OnefoldError as error:
         wait = {"Retry-After": str(RETRY_AFTER_S)}
         return problem(request, 503, error.code, _why(error), headers=wait)
-    states = [feed.state() for feed in onefold.feeds]
-    ready = all(state.alive for state in states)
+    states = [state for worker in onefold.workers for state in worker.states()]
+    loops = [loop for worker in onefold.workers for loop in worker.loops]
+    status = _status(states, loops)
     body: dict[str, Any] = {
-        "status": "ok" if ready else "consumer_dead",
+        "status": status,
         "database": onefold.uow.features.name,
     }
     if states:
-        body["consumers"] = [_shown(state) for state in states]
-    return Reply(body, status_code=200 if ready else 503)
+        body["consumers"] = [_consumer(state) for state in states]
+    if loops:
+        body["loops"] = [_loop(loop) for loop in loops]
+    return Reply(body, status_code=200 if status == "ok" else 503)
 
 
 @router.get("/livez")
@@ -52,7 +57,23 @@ def _why(error: OnefoldError) -> str:
     return f"{error.code}: {reason}" if reason else str(error)
 
 
-def _shown(state: ConsumerState) -> dict[str, Any]:
+def _status(states: Sequence[ConsumerState], loops: Sequence[Loop]) -> str:
+    if not all(state.alive for state in states):
+        return "consumer_dead"
+    return "ok" if all(loop.ready for loop in loops) else "loop_dead"
+
+
+def _loop(loop: Loop) -> dict[str, Any]:
+    error = loop.last_error
+    return {
+        "name": loop.name,
+        "running": loop.ready,
+        "errors": loop.errors,
+        "last_error": None if error is None else getattr(error, "code", type(error).__name__),
+    }
+
+
+def _consumer(state: ConsumerState) -> dict[str, Any]:
     return {
         "name": state.name,
         "running": state.running,
